@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/str.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,13 +96,26 @@ static bool refuse(const struct field *field, const struct json *value, char *te
     return true;
 }
 
+/* True for the name itself and for its snake_case spelling. */
+static bool is_named(const char *given, const char *name)
+{
+    for (; *name; name++, given++) {
+        if (isupper((unsigned char)*name) && given[0] == '_' &&
+            given[1] == tolower((unsigned char)*name))
+            given++;
+        else if (*given != *name)
+            return false;
+    }
+    return !*given;
+}
+
 static void read_member(const struct json *member, const struct names *names,
                         struct request_errors *errors)
 {
     char text[200];
     struct names copy = *names;
     for (size_t i = 0; i < names->count; i++) {
-        if (strcmp(names->fields[i].name, json_name(member)) != 0)
+        if (!is_named(json_name(member), names->fields[i].name))
             continue;
         if (json_type(member) != JSON_NULL && refuse(&names->fields[i], member, text, sizeof(text)))
             request_errors_add(errors, ERR_INVALID, json_name(member), text);

@@ -134,8 +134,13 @@ static void cancel_members(struct http_request *req, struct api *api, const char
     AUTO(buf) struct buf out = BUF_INIT(CANCEL_BYTES_MAX);
     AUTO(buf) struct buf runs = BUF_INIT(CANCEL_BYTES_MAX);
     int64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
-    for (size_t i = 0; i < members->count; i++)
+    for (size_t i = 0; i < members->count; i++) {
+        if (instances_cancel(api, members->ids[i], &err)) {
+            send_err(req, &err);
+            return;
+        }
         (void)engine_cancel(api->engine, members->ids[i], &state, &err);
+    }
     json_write(&w, &runs);
     json_open_array(&w, NULL);
     for (size_t i = 0; i < members->count; i++) {
@@ -176,7 +181,7 @@ void task_cancel(struct http_request *req, void *arg)
         cancel_one(req, api, id);
         return;
     }
-    if (valid && err.code == ERR_NOT_FOUND &&
+    if (valid && err.code == ERR_NOT_FOUND && instances_find_group(api, id, &err) == 0 &&
         store_list(api->store, &filter, note_member, &members, &err) == 0 && members.count > 0)
         cancel_members(req, api, id, &members);
     else

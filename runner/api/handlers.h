@@ -65,9 +65,24 @@ void note_api_key(const struct api *api, struct keeper_status *login);
 int instances_find(struct api *api, const char *id, struct task_record *record, struct err *err);
 /* All instances are to know that it is cancelled. Does nothing elsewhere. */
 int instances_cancel(struct api *api, const char *id, struct err *err);
-/* Puts the task into the bucket. 1: its key has given *ret_earlier before. */
-int instances_promise(struct api *api, const struct task_new *task, struct task_record *ret_earlier,
-                      struct err *err);
+/* The rows of a group's tasks are made here, if other instances took them. Does nothing
+ * elsewhere. */
+int instances_find_group(struct api *api, const char *group, struct err *err);
+/* Puts the tasks into the bucket, which gives the runs of a group their ids. 1: their key has given
+ * ret_earlier before, which has room for as many. */
+int instances_promise(struct api *api, const struct task_new *tasks, size_t count,
+                      struct task_record *ret_earlier, struct err *err);
+/* The record of a task that was promised, or those of a group, also when another thread made their
+ * rows. */
+int instances_taken(struct api *api, const struct task_new *tasks, size_t count,
+                    struct task_record *ret_records, struct err *err);
+/* Inputs, which are in the bucket there: of a request (calls lacks() for each that is missing),
+ * found, and uploaded, as cloud_inputs.h has it. */
+int instances_hold_inputs(struct api *api, const char *request,
+                          void (*lacks)(const char *input, void *arg), void *arg, struct err *err);
+int instances_find_input(struct api *api, const char *hash, int64_t *ret_size, struct err *err);
+int instances_receive_input(struct api *api, struct http_request *req, const char *hash,
+                            bool *ret_made, int64_t *ret_size, struct err *err);
 /* The i-th field that is refused there: *ret_field is NULL when it was not given. False: no more.
  */
 bool instances_field(const struct task_request *request, size_t i, const char **ret_field,

@@ -127,11 +127,14 @@ static void print_cloud(const struct api *api, struct json_writer *w)
 
 static void print_cli(const struct api *api, struct json_writer *w)
 {
-    char version[CLAUDE_VERSION_SIZE];
+    char version[CLAUDE_VERSION_SIZE], words[CLAUDE_WORDS_SIZE];
     AUTO(str) char *path = claude_version(api->claude, version);
+    claude_cli_words(words);
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);
+    if (path && !version[0] && words[0])
+        json_add_text(w, "error", words);
     if (version[0] && !claude_version_is_tested(version))
         json_add_text(w, "warning",
                       "this version is not one of those that the runner is tested with "
@@ -195,6 +198,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "task_uid", api->claude->uid);
     if (api->claude->walls->users) /* each task has its own */
         json_add_text(w, "task_uids", config->uids);
+    if (api->claude->walls->session_users)
+        json_add_text(w, "session_uids", config->uids);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
     json_open_object(w, "http");

@@ -57,7 +57,7 @@ static const struct {
     {"startLine", "query", "{\"type\":\"integer\",\"minimum\":0}", "the first line, from 0"},
     {"endLine", "query", "{\"type\":\"integer\",\"minimum\":0}", "the line after the last"},
     {"maxLength", "query", "{\"type\":\"integer\",\"minimum\":0}",
-     "bytes; what is longer is cut and says so"},
+     "characters; what is longer is cut and says so"},
     {"append", "query", "{\"type\":\"boolean\"}", "add to the file's end"},
     {"mode", "query", "{\"type\":\"string\",\"pattern\":\"^[0-7]{1,4}$\"}", "permissions, octal"},
     {"shell", "query", "{\"type\":\"string\"}",

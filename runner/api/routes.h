@@ -176,6 +176,8 @@
       "What it has written", "from", "", "200:Log 404") \
     X("POST", "/sessions/{id}/processes/{pid}/stdin", process_stdin, 0, "sessions", \
       "Write to it", "", "SessionInput", "200:Object 404 409") \
+    X("GET", "/sessions/{id}/shell", shell_get, ROUTE_DRAIN, "sessions", \
+      "The shell that `shell` names (default), as below", "shell console", "", "200:Object 404") \
     X("GET", "/sessions/{id}/shells/{name}", shell_get, ROUTE_DRAIN, "sessions", \
       "A shell and what its last command printed", "console", "", "200:Object 404") \
     X("POST", "/sessions/{id}/shells/{name}/wait", shell_wait, 0, "sessions", \
@@ -197,13 +199,13 @@
       "Remove a snapshot", "", "", "200:Object 409") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
-    X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \
+    X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN | HTTP_FILE_PATH, "sessions", \
       "A file", "startLine endLine maxLength Range If-Range If-Match If-None-Match", "", \
       "200:File 206:File 304:Nothing 403 404 409 412 416") \
-    X("PUT", "/sessions/{id}/files/{path...}", file_put, 0, "sessions", \
+    X("PUT", "/sessions/{id}/files/{path...}", file_put, HTTP_FILE_PATH, "sessions", \
       "Write a file, or append to it", "append mode If-Match If-None-Match", "", \
       "200:Object 201:Object 403 404 409 412 507") \
-    X("DELETE", "/sessions/{id}/files/{path...}", file_delete, ROUTE_DRAIN, "sessions", \
+    X("DELETE", "/sessions/{id}/files/{path...}", file_delete, ROUTE_DRAIN | HTTP_FILE_PATH, "sessions", \
       "Delete a file or a directory", "If-Match", "", "200:Object 403 404 412") \
     X("POST", "/sessions/{id}/files/search", files_search, ROUTE_DRAIN, "sessions", \
       "Lines that match a regular expression", "", "SessionSearch", "200:Object 404 504") \

@@ -17,7 +17,8 @@
 #define TEXT_BYTES_MAX (64u << 20)
 #define SEEN_BYTES_MAX (4LL << 30) /* of a file in which lines are counted */
 #define PATH_BYTES_MAX 4095
-#define ASK_BYTES_MAX (90u << 10) /* what fits into a message to an agent */
+#define ASK_BYTES_MAX (6u * API_BODY_MAX) /* a body whose every byte is escaped */
+#define LIST_MAX 10000
 
 static void make_etag(const struct stat *st, char *text, size_t size)
 {
@@ -32,21 +33,69 @@ static void make_etag(const struct stat *st, char *text, size_t size)
 /* Reads a number of the query; -1 after the answer has been sent. */
 static int query_number(struct http_request *req, const char *name, int64_t *ret_value)
 {
-    struct err err;
+    char why[128];
     const char *text = http_query(req, name);
     if (!text || !*text || str_to_int(text, 0, INT64_MAX, ret_value) == 0)
         return 0;
-    err_set(&err, ERR_INVALID, "%s must be a whole number from 0 on, got '%.40s'", name, text);
-    send_err(req, &err);
+    snprintf(why, sizeof(why), "must be a whole number from 0 on, got '%.40s'", text);
+    send_field_error(req, name, why);
     return -1;
+}
+
+/* Reads a switch of the query; -1 after the answer has been sent. */
+static int query_bool(struct http_request *req, const char *name, bool *ret_value)
+{
+    const char *text = http_query(req, name);
+    *ret_value = text && strcmp(text, "true") == 0;
+    if (!text || !*text || *ret_value || strcmp(text, "false") == 0)
+        return 0;
+    send_field_error(req, name, "must be true or false");
+    return -1;
+}
+
+/* Refuses parameters that there are none of, by name; true after the answer has been sent. */
+static bool query_refused(struct http_request *req, const char *const known[])
+{
+    struct err err;
+    const char *name;
+    if (check_query(req, known, &err) == 0)
+        return false;
+    for (size_t i = 0; (name = http_query_name(req, i)); i++) {
+        size_t at = 0;
+        while (known[at] && strcmp(known[at], name) != 0)
+            at++;
+        if (!known[at])
+            break;
+    }
+    send_field_error(req, name ? name : "", err.msg);
+    return true;
 }
 
 struct lines {
     int64_t first, end; /* 0-based; `end` is past the last */
     int64_t at;         /* the line that is being read */
-    int64_t max;        /* bytes that are wanted of them; -1: all */
+    int64_t max;        /* characters that are wanted of them; -1: all */
+    int64_t characters; /* in `text` */
     struct buf text;
 };
+
+static int64_t count_characters(const char *text, size_t len)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < len; i++)
+        count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+/* The length of the first `max` characters. */
+static size_t length_of(const char *text, size_t len, int64_t max)
+{
+    size_t at = 0;
+    for (int64_t seen = 0; at < len; at++)
+        if (((unsigned char)text[at] & 0xc0) != 0x80 && seen++ == max)
+            break;
+    return at;
+}
 
 /* Keeps the part that belongs to the wanted lines; false once all of them have been read. */
 static bool keep_lines(struct lines *lines, const char *piece, size_t len)
@@ -54,14 +103,26 @@ static bool keep_lines(struct lines *lines, const char *piece, size_t len)
     for (size_t at = 0; at < len && lines->at < lines->end;) {
         const char *end = memchr(piece + at, '\n', len - at);
         size_t n = end ? (size_t)(end - piece) + 1 - at : len - at;
-        if (lines->at >= lines->first && buf_add(&lines->text, piece + at, n))
-            return false;
-        if (lines->max >= 0 && lines->text.len > (size_t)lines->max)
+        if (lines->at >= lines->first) {
+            if (buf_add(&lines->text, piece + at, n))
+                return false;
+            lines->characters += count_characters(piece + at, n);
+        }
+        if (lines->max >= 0 && lines->characters > lines->max)
             return false;
         lines->at += end != NULL;
         at += n;
     }
     return lines->at < lines->end;
+}
+
+/* Passes over a hole in the file, where no line ends; its length. */
+static int64_t skip_hole(int fd, int64_t at)
+{
+    off_t data = lseek(fd, at, SEEK_DATA);
+    if (data < 0)
+        data = errno == ENXIO ? lseek(fd, 0, SEEK_END) : lseek(fd, at, SEEK_SET);
+    return data > at ? data - at : 0;
 }
 
 /* ?startLine=&endLine=&maxLength=: text, cut where it is too long. */
@@ -70,11 +131,13 @@ static void send_lines(struct http_request *req, int fd, struct lines *lines)
     struct err err;
     ssize_t n = 0;
     int64_t seen = 0;
-    const int64_t max = lines->max;
     AUTO(str) char *piece = malloc(PIECE_BYTES);
     while (piece && seen < SEEN_BYTES_MAX && (n = read(fd, piece, PIECE_BYTES)) > 0 &&
-           keep_lines(lines, piece, (size_t)n))
+           keep_lines(lines, piece, (size_t)n)) {
         seen += n;
+        if (lines->at < lines->first)
+            seen += skip_hole(fd, seen);
+    }
     if (seen >= SEEN_BYTES_MAX) {
         err_set(&err, ERR_TOO_LARGE, "lines are looked for in the first %lld GiB of a file only",
                 SEEN_BYTES_MAX >> 30);
@@ -87,11 +150,8 @@ static void send_lines(struct http_request *req, int fd, struct lines *lines)
         send_err(req, &err);
         return;
     }
-    if (max >= 0 && lines->text.len > (size_t)max) {
-        size_t len = (size_t)max;
-        while (len > 0 && ((unsigned char)lines->text.data[len] & 0xc0) == 0x80)
-            len--;
-        lines->text.len = len;
+    if (lines->max >= 0 && lines->characters > lines->max) {
+        lines->text.len = length_of(buf_str(&lines->text), lines->text.len, lines->max);
         buf_adds(&lines->text, "(truncated)");
     } else if (lines->end != INT64_MAX && lines->text.len > 0 &&
                lines->text.data[lines->text.len - 1] == '\n') {
@@ -129,18 +189,16 @@ void file_get(struct http_request *req, void *arg)
     static const char *const known[] = {"startLine", "endLine", "maxLength", NULL};
     struct api *api = arg;
     struct err err;
-    if (check_query(req, known, &err)) {
-        send_err(req, &err);
-        return;
-    }
     struct cloud_files files;
-    if (!away_enter(req, api, false, &files))
+    if (query_refused(req, known) || !away_enter(req, api, false, &files))
         return;
     AUTO(fd)
     int fd = session_open(api->sessions, http_param(req, "id"), http_param(req, "path"), &err);
     if (!away_leave(req, &files, false)) /* the open file stays what it is */
         return;
-    if (fd < 0)
+    if (fd < 0 && err.code == ERR_CONFLICT && strcmp(http_method(req), "HEAD") == 0)
+        http_send(req, 200, NULL, NULL, 0); /* There is something, but no file. */
+    else if (fd < 0)
         send_err(req, &err);
     else
         send_it(req, fd);
@@ -164,28 +222,43 @@ static int take_body(struct http_request *req, int fd, int64_t *ret_bytes, struc
     return n < 0 ? -1 : 0;
 }
 
-static int read_wish(struct http_request *req, struct file_wish *wish, struct err *err)
+/* Reads how the file is to be written. False after the answer has been sent. */
+static bool read_wish(struct http_request *req, struct file_wish *wish)
 {
     static const char *const known[] = {"append", "mode", NULL};
+    char why[128];
     int64_t mode = 0;
-    const char *append = http_query(req, "append"), *text = http_query(req, "mode");
+    const char *text = http_query(req, "mode");
     *wish = (struct file_wish){.path = http_param(req, "path"),
-                               .append = append && strcmp(append, "true") == 0,
                                .if_match = http_header(req, "If-Match"),
                                .if_none_match = http_header(req, "If-None-Match"),
                                .mode = -1};
-    if (check_query(req, known, err))
-        return -1;
-    if (append && strcmp(append, "true") != 0 && strcmp(append, "false") != 0)
-        return err_set(err, ERR_INVALID, "append must be true or false");
-    if (!text)
-        return 0;
+    if (query_refused(req, known) || query_bool(req, "append", &wish->append))
+        return false;
+    if (!text || !*text)
+        return true;
     for (const char *at = text; *at; at++)
         mode = *at >= '0' && *at <= '7' && mode < 01000 ? mode * 8 + (*at - '0') : 07777777;
-    if (!*text || mode > 0777)
-        return err_set(err, ERR_INVALID, "mode must be octal, 0..777, got '%.20s'", text);
+    if (mode > 0777) {
+        snprintf(why, sizeof(why), "must be octal, 0..777, got '%.20s'", text);
+        send_field_error(req, "mode", why);
+        return false;
+    }
     wish->mode = (int)mode;
-    return 0;
+    return true;
+}
+
+/* The file after something was added to it, in the form of session_write_commit()'s answer. */
+static void add_state(int fd, struct buf *members)
+{
+    struct stat st;
+    char etag[80];
+    if (fstat(fd, &st))
+        return;
+    make_etag(&st, etag, sizeof(etag));
+    buf_addf(members, "{\"size\":%lld,\"etag\":\"", (long long)st.st_size);
+    str_add_json(members, etag, strlen(etag));
+    buf_adds(members, "\"}");
 }
 
 static void say_written(struct http_request *req, const char *path, bool existed, int64_t bytes,
@@ -214,11 +287,7 @@ void file_put(struct http_request *req, void *arg)
     struct cloud_files files;
     AUTO(buf) struct buf members = BUF_INIT(65536);
     const char *id = http_param(req, "id");
-    if (read_wish(req, &wish, &err)) {
-        send_err(req, &err);
-        return;
-    }
-    if (!away_enter(req, api, true, &files))
+    if (!read_wish(req, &wish) || !away_enter(req, api, true, &files))
         return;
     if (session_write_open(api->sessions, id, &wish, &write, &err)) {
         if (away_leave(req, &files, false))
@@ -231,6 +300,8 @@ void file_put(struct http_request *req, void *arg)
         if (away_leave(req, &files, false))
             send_err(req, &err);
     } else if (away_leave(req, &files, true)) {
+        if (wish.append)
+            add_state(write.fd, &members);
         say_written(req, write.path, write.existed, bytes, &members);
     }
     session_write_done(&write);
@@ -245,7 +316,8 @@ void file_delete(struct http_request *req, void *arg)
     const struct file_wish wish = {
         .path = http_param(req, "path"), .if_match = http_header(req, "If-Match"), .mode = -1};
     struct cloud_files files;
-    if (!away_enter(req, api, true, &files))
+    static const char *const known[] = {NULL};
+    if (query_refused(req, known) || !away_enter(req, api, true, &files))
         return;
     int rc = session_remove(api->sessions, http_param(req, "id"), &wish, &there, &err);
     if (!away_leave(req, &files, rc == 0))
@@ -281,7 +353,9 @@ static void work(struct http_request *req, struct api *api, const char *name, co
     int rc = session_work(api->sessions, http_param(req, "id"), name, ask, &out, &err);
     if (!away_leave(req, &files, rc == 0))
         return;
-    if (rc)
+    if (rc && err.code == ERR_INVALID) /* the only thing that agents look at themselves */
+        send_field_error(req, "pattern", err.msg);
+    else if (rc)
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -290,21 +364,21 @@ static void work(struct http_request *req, struct api *api, const char *name, co
 void files_get(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"path", "recursive", "limit", "cursor", NULL};
-    struct err err;
     int64_t limit = 1000;
-    const char *path = http_query(req, "path"), *recursive = http_query(req, "recursive");
-    AUTO(buf) struct buf ask = BUF_INIT(65536);
-    if (check_query(req, known, &err)) {
-        send_err(req, &err);
+    bool recursive;
+    const char *path = http_query(req, "path");
+    AUTO(buf) struct buf ask = BUF_INIT(ASK_BYTES_MAX);
+    if (query_refused(req, known) || query_number(req, "limit", &limit) ||
+        query_bool(req, "recursive", &recursive))
+        return;
+    if (limit > LIST_MAX) {
+        send_field_error(req, "limit", "must be 1..10000");
         return;
     }
-    if (query_number(req, "limit", &limit))
-        return;
     add_text(&ask, "path", path && *path ? path : "/workspace");
     add_text(&ask, "cursor", http_query(req, "cursor"));
-    buf_addf(&ask, ",\"recursive\":%s,\"limit\":%lld",
-             recursive && strcmp(recursive, "true") == 0 ? "true" : "false",
-             (long long)(limit > 0 && limit < 10000 ? limit : 10000));
+    buf_addf(&ask, ",\"recursive\":%s,\"limit\":%lld", recursive ? "true" : "false",
+             (long long)(limit > 0 ? limit : 1000));
     work(req, arg, "list", &ask);
 }
 
@@ -379,11 +453,12 @@ void files_replace(struct http_request *req, void *arg)
 
 /* --- archives ------------------------------------------------------------------------------ */
 
-static const char *archive_path(struct http_request *req, struct err *err)
+/* NULL after the answer has been sent. */
+static const char *archive_path(struct http_request *req)
 {
     static const char *const known[] = {"path", NULL};
     const char *path = http_query(req, "path");
-    if (check_query(req, known, err))
+    if (query_refused(req, known))
         return NULL;
     return path && *path ? path : "/workspace";
 }
@@ -401,7 +476,9 @@ static void send_archive(struct http_request *req, int fd)
     http_add_header(req, "Content-Disposition", "attachment; filename=\"files.tgz\"");
     if (http_begin(req, 200, "application/gzip"))
         return;
-    while ((n = read(fd, piece, PIECE_BYTES)) > 0)
+    if (strcmp(http_method(req), "HEAD") == 0)
+        n = 0;
+    while (n > 0 && (n = read(fd, piece, PIECE_BYTES)) > 0)
         if (http_write(req, piece, (size_t)n))
             return;
     http_end(req, n == 0);
@@ -411,13 +488,9 @@ void archive_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    const char *path = archive_path(req, &err);
+    const char *path = archive_path(req);
     struct cloud_files files;
-    if (!path) {
-        send_err(req, &err);
-        return;
-    }
-    if (!away_enter(req, api, false, &files))
+    if (!path || !away_enter(req, api, false, &files))
         return;
     AUTO(fd) int fd = session_pack(api->sessions, http_param(req, "id"), path, &err);
     if (fd < 0)
@@ -437,13 +510,9 @@ void archive_put(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(4096);
-    const char *path = archive_path(req, &err);
+    const char *path = archive_path(req);
     struct cloud_files files;
-    if (!path) {
-        send_err(req, &err);
-        return;
-    }
-    if (!away_enter(req, api, true, &files))
+    if (!path || !away_enter(req, api, true, &files))
         return;
     int rc = session_unpack(api->sessions, http_param(req, "id"), path, false, next_piece, req,
                             &out, &err);

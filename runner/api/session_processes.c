@@ -407,13 +407,16 @@ void processes_delete(struct http_request *req, void *arg)
 
 void shell_get(struct http_request *req, void *arg)
 {
-    static const char *const known[] = {"console", NULL};
+    static const char *const known[] = {"shell", "console", NULL};
     struct api *api = arg;
     struct err err;
-    const char *console = http_query(req, "console");
+    const char *console = http_query(req, "console"), *name = http_param(req, "name");
+    bool in_path = name != NULL;
+    if (!in_path)
+        name = http_query(req, "shell");
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (check_query(req, known, &err) ||
-        shellview_print(api->sessions, http_param(req, "id"), http_param(req, "name"),
+    if (check_query(req, known + in_path, &err) ||
+        shellview_print(api->sessions, http_param(req, "id"), name && *name ? name : "default",
                         console && strcmp(console, "true") == 0, &out, &err))
         send_err(req, &err);
     else

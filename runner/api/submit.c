@@ -12,6 +12,7 @@
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
+#include "runner/replica/replica.h"
 #include "runner/session/session.h"
 
 #include <stdio.h>
@@ -156,6 +157,7 @@ struct making {
     char *caller;
     struct store_room room; /* where the caller has limits */
     char (*conversations)[ID_UUID_SIZE];
+    char (*ids)[ID_SIZE]; /* at the service, of a group's */
     struct task_new *tasks;
 };
 
@@ -166,6 +168,7 @@ static void making_done(struct making *making)
     buf_done(&making->key);
     free(making->caller);
     free(making->conversations);
+    free(making->ids);
     free(making->tasks);
 }
 
@@ -253,17 +256,42 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
     return 0;
 }
 
-/* Where it is an instance of the service: the bucket has the task before the row is made, and the
- * execution its webhook. 1: the record is an earlier task's. */
+/* Where it is an instance of the service: the bucket has the tasks before the rows are made; theirs
+ * are the keys, the webhooks and the conversations. 1: the records are of earlier tasks. */
 static int promise(struct api *api, struct submission *s, struct making *making, struct err *err)
 {
-    struct task_new *task = &making->tasks[0];
-    if (!task->id)
-        task->id = making->group; /* not a group's: it is one task */
-    int rc = instances_promise(api, task, &s->records[0], err);
-    task->webhook_url = NULL;
-    task->idempotency_key = NULL;
+    making->ids = calloc(s->count, sizeof(*making->ids));
+    if (!making->ids)
+        return err_sys(err, "task");
+    for (size_t i = 0; i < s->count; i++) {
+        struct task_new *task = &making->tasks[i];
+        if (task->group)
+            replica_run_id(task->group, task->run, making->ids[i]);
+        if (task->group)
+            task->id = making->ids[i];
+        else if (!task->id)
+            task->id = making->group; /* not a group's: it is one task */
+    }
+    int rc = instances_promise(api, making->tasks, s->count, s->records, err);
+    for (size_t i = 0; i < s->count; i++) {
+        making->tasks[i].webhook_url = NULL;
+        making->tasks[i].idempotency_key = NULL;
+        making->tasks[i].resume = false;
+    }
     return rc;
+}
+
+/* Makes the rows. Of tasks that were promised another thread may have made them. */
+static int make_rows(struct api *api, struct submission *s, const struct making *making,
+                     bool *ret_created, struct err *err)
+{
+    if (engine_submit_group(api->engine, making->tasks, s->count, s->records, ret_created, err) ==
+        0)
+        return 0;
+    if (!api->service || err->code != ERR_CONFLICT)
+        return -1;
+    *ret_created = true;
+    return instances_taken(api, making->tasks, s->count, s->records, err);
 }
 
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
@@ -277,7 +305,7 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     if (rc == 0 && api->service)
         rc = promise(api, s, &making, err);
     if (rc == 0)
-        rc = engine_submit_group(api->engine, making.tasks, s->count, s->records, &created, err);
+        rc = make_rows(api, s, &making, &created, err);
     if (rc > 0)
         rc = 0;
     if (created && rc == 0) {
@@ -446,15 +474,29 @@ static int hold_input(const char *name, const char *hash, void *arg)
     return 0;
 }
 
-/* Holds the inputs that the task names, so that none is evicted before the store holds them. */
-static void hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
-                        struct err *err)
+/* At the service: an input that the bucket does not have. */
+static void refuse_input(const char *name, void *arg)
+{
+    char field[320];
+    struct hold *hold = arg;
+    snprintf(field, sizeof(field), "inputs.%.255s", name);
+    refuse(hold->errors, hold->err, field,
+           "has not been uploaded: send the archive by PUT /inputs/{sha256} first");
+}
+
+/* Holds the inputs that the task names, so that none is evicted before the store holds them. -1
+ * when the bucket, which has them at the service, cannot be asked. */
+static int hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
+                       struct err *err)
 {
     struct err why;
     struct hold hold = {.api = api, .s = s, .errors = errors, .err = err};
     s->inputs = api->inputs;
+    if (api->service)
+        return instances_hold_inputs(api, s->request->inputs, refuse_input, &hold, err);
     if (input_each(s->request->inputs, hold_input, &hold, &why))
         refuse(errors, err, "inputs", why.msg);
+    return 0;
 }
 
 /* Checks the fields against this runner, and decides where the task may run. -1 after the
@@ -486,7 +528,10 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
-    hold_inputs(api, s, &errors, &err);
+    if (hold_inputs(api, s, &errors, &err)) {
+        send_err(req, &err);
+        return -1;
+    }
     check_session(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)

@@ -201,6 +201,10 @@ void tasks_list(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    if (filter.group && instances_find_group(api, filter.group, &err)) {
+        send_err(req, &err);
+        return;
+    }
     listing.left = filter.limit - 1;
     json_write(&listing.w, &out);
     json_open_object(&listing.w, NULL);

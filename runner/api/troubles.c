@@ -36,8 +36,10 @@ static const struct trouble table[TROUBLES] = {
                              "There is no program that CLAUDE_BIN means: install Claude Code "
                              "(runner/install-claude), or set CLAUDE_BIN to its path."},
     [TROUBLE_CLI_BROKEN] = {"cli_broken",
-                            "Claude Code does not start: run `claude --version` as the tasks' user "
-                            "to see why, and install it again (runner/install-claude)."},
+                            "Claude Code does not start in the jail of tasks: `claude.error` in "
+                            "/health?verbose=true says why. What it needs outside of /usr and /opt "
+                            "is shown by JAIL_PATHS; else install it again "
+                            "(runner/install-claude)."},
     [TROUBLE_NETWORK] = {"network_down",
                          "The last requests to Anthropic's API reached nobody: check this "
                          "machine's network and name service, and ANTHROPIC_UPSTREAM."},

@@ -28,15 +28,17 @@ void input_get(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     char name[INPUT_NAME_SIZE];
-    int64_t size;
+    int64_t size = 0;
     if (!read_name(req, name))
         return;
-    int fd = input_open(api->inputs, name, &size, &err);
+    int fd = api->service ? instances_find_input(api, name, &size, &err)
+                          : input_open(api->inputs, name, &size, &err);
     if (fd < 0) {
         send_err(req, &err);
         return;
     }
-    close(fd);
+    if (!api->service)
+        close(fd);
     say(req, 200, name, size);
 }
 
@@ -54,7 +56,8 @@ void input_upload(struct http_request *req, void *arg)
     int64_t size = 0;
     if (!read_name(req, name))
         return;
-    if (input_put(api->inputs, name, next_piece, req, &made, &size, &err))
+    if (api->service ? instances_receive_input(api, req, name, &made, &size, &err)
+                     : input_put(api->inputs, name, next_piece, req, &made, &size, &err))
         send_err(req, &err);
     else
         say(req, made ? 201 : 200, name, size);

@@ -180,6 +180,7 @@ static int hand_over(struct box *box, struct shell *shell, struct run *run, cons
         if (box_shell_wake(box, shell, err))
             return -1;
         box_tag_set(shell->pid, run->tag);
+        kill(shell->pid, SIGCONT); /* Another shell's command may have stopped it. */
         shell->run = run;
         if (write_lines(box, shell, run->command, cwd, err) == 0)
             return 0;

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -66,6 +67,11 @@ static void make_etag(const struct stat *st, char *text, size_t size)
                  (unsigned long long)st->st_mtim.tv_nsec);
 }
 
+static int no_match(struct err *err)
+{
+    return err_set(err, ERR_PRECONDITION, "the file is not the one that If-Match names");
+}
+
 /* Checks If-Match and If-None-Match: ETags, or "*". */
 static int check_conditions(const struct work *work, int dir, const char *name, struct err *err)
 {
@@ -77,7 +83,7 @@ static int check_conditions(const struct work *work, int dir, const char *name, 
     if (there)
         make_etag(&st, etag, sizeof(etag));
     if (match && (!there || (strcmp(match, "*") != 0 && !strstr(match, etag))))
-        return err_set(err, ERR_PRECONDITION, "the file is not the one that If-Match names");
+        return no_match(err);
     if (none && there && (strcmp(none, "*") == 0 || strstr(none, etag)))
         return err_set(err, ERR_PRECONDITION, "there is such a file already");
     return 0;
@@ -112,7 +118,10 @@ static int find_target(const struct work *work, char **ret_path, const char **re
     if (!path)
         return -1;
     const char *name;
-    AUTO(fd) int dir = box_open_parent(work, path, true, &name, err);
+    bool make = !json_get(work->ask, "ifMatch"); /* with it the file must be there already */
+    AUTO(fd) int dir = box_open_parent(work, path, make, &name, err);
+    if (dir < 0 && !make && err->code == ERR_NOT_FOUND)
+        return no_match(err);
     if (dir < 0 || check_conditions(work, dir, name, err))
         return -1;
     if (fstatat(dir, name, ret_st, AT_SYMLINK_NOFOLLOW))
@@ -131,11 +140,13 @@ static int find_target(const struct work *work, char **ret_path, const char **re
 int box_file_create(const struct work *work, struct err *err)
 {
     bool append = false;
+    int64_t mode = -1;
     const char *name;
     char fresh[ID_SIZE + 8] = "", id[ID_SIZE];
     struct stat st = {0};
     AUTO(str) char *path = NULL;
     json_bool(json_get(work->ask, "append"), &append);
+    json_int(json_get(work->ask, "mode"), &mode);
     AUTO(fd) int dir = find_target(work, &path, &name, &st, err);
     if (dir < 0)
         return -1;
@@ -146,7 +157,7 @@ int box_file_create(const struct work *work, struct err *err)
                     append ? O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
                            : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
                     0644);
-    if (fd < 0)
+    if (fd < 0 || (append && mode >= 0 && fchmod(fd, (mode_t)mode & 0777)))
         return box_path_error(path, err);
     AUTO(buf) struct buf members = BUF_INIT(PATH_MAX * 8);
     buf_adds(&members, ",\"path\":\"");
@@ -215,6 +226,8 @@ int box_file_remove(const struct work *work, struct err *err)
         return -1;
     }
     bool there = dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!there && json_get(work->ask, "ifMatch"))
+        return no_match(err);
     if (there && check_conditions(work, dir, name, err))
         return -1;
     snprintf(place, sizeof(place), "/proc/self/fd/%d/%s", dir, name);
@@ -319,26 +332,53 @@ static void print_entry(struct json_writer *w, int dir, const char *top, const c
     json_close(w);
 }
 
+/* A cursor is the last path, with what a query cannot hold as %XX: names may be any bytes. */
+static void add_cursor(struct buf *out, const char *path)
+{
+    bool plain = str_is_utf8(path, strlen(path));
+    for (const unsigned char *at = (const unsigned char *)path; *at; at++) {
+        if (*at < 0x20 || *at == '%' || *at == 0x7f || (*at >= 0x80 && !plain))
+            buf_addf(out, "%%%02X", *at);
+        else
+            buf_addc(out, (char)*at);
+    }
+}
+
+static void read_cursor(struct buf *out, const char *cursor)
+{
+    char digits[3] = "";
+    for (const char *at = cursor; *at; at++) {
+        bool coded = *at == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2]);
+        if (coded)
+            memcpy(digits, at + 1, 2);
+        buf_addc(out, coded ? (char)strtol(digits, NULL, 16) : *at);
+        at += coded ? 2 : 0;
+    }
+}
+
 static void print_page(const struct work *work, struct list *list, int dir, const char *top,
                        struct buf *out)
 {
     int64_t limit = 1000;
     size_t at = 0, printed = 0;
     struct json_writer w;
-    const char *after = json_text(json_get(work->ask, "cursor"));
+    const char *cursor = json_text(json_get(work->ask, "cursor"));
+    AUTO(buf) struct buf after = BUF_INIT(PATH_MAX * 4), next = BUF_INIT(PATH_MAX * 4);
+    read_cursor(&after, cursor ? cursor : "");
     json_int(json_get(work->ask, "limit"), &limit);
     qsort(list->paths.items, list->paths.count, sizeof(char *), by_name);
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_text(&w, "path", top);
     json_open_array(&w, "entries");
-    while (after && at < list->paths.count && strcmp(list->paths.items[at], after) <= 0)
+    while (at < list->paths.count && strcmp(list->paths.items[at], buf_str(&after)) <= 0)
         at++;
     for (; at < list->paths.count && printed < (size_t)limit; at++, printed++)
         print_entry(&w, dir, top, list->paths.items[at]);
     json_close(&w);
-    json_add_text(&w, "nextCursor",
-                  at < list->paths.count && at > 0 ? list->paths.items[at - 1] : NULL);
+    bool more = at < list->paths.count && at > 0;
+    add_cursor(&next, more ? list->paths.items[at - 1] : "");
+    json_add_text(&w, "nextCursor", more ? buf_str(&next) : NULL);
     json_close(&w);
 }
 

@@ -24,6 +24,7 @@
 #define FILE_BYTES_MAX (INT64_C(256) << 20) /* A search skips larger files. */
 #define REPLACE_BYTES_MAX (64u << 20)
 #define LINES_MAX 10000
+#define LINES_LOOK 1024 /* at the clock */
 #define LINE_SHOWN_MAX 65536
 #define FOUND_MAX 100000
 #define DEPTH_MAX 100
@@ -81,6 +82,7 @@ struct search {
     size_t count, max;
     int64_t deadline_ms;
     bool truncated, many;
+    bool by_line; /* the pattern speaks of the beginning or the end of all: of each line's, here */
 };
 
 static void add_line(struct search *search, const char *file, const char *line, size_t len,
@@ -104,27 +106,66 @@ static void add_line(struct search *search, const char *file, const char *line, 
     search->count++;
 }
 
-/* Reports each matching line once, however often it matches. */
+/* Where the line at `from` ends: at its line end, or at the end of all. */
+static size_t line_end(const struct bytes *bytes, size_t from)
+{
+    const char *end =
+        from < bytes->len ? memchr(bytes->data + from, '\n', bytes->len - from) : NULL;
+    return end ? (size_t)(end - bytes->data) : bytes->len;
+}
+
+/* A line without the "\r" that some editors put before its end. */
+static size_t shown_len(const struct bytes *bytes, size_t from, size_t to)
+{
+    return to - from - (to > from && bytes->data[to - 1] == '\r');
+}
+
+/* Searches from the beginning of a line on, each line by itself. */
+static int search_lines(struct search *search, const char *file, const struct bytes *bytes,
+                        size_t from, int64_t number, struct err *err)
+{
+    size_t start, end;
+    for (; from < bytes->len && search->count < search->max; number++) {
+        size_t to = line_end(bytes, from), len = shown_len(bytes, from, to);
+        int got = regex_next(search->match, bytes->data + from, len, 0, &start, &end, err);
+        if (got < 0)
+            return -1;
+        if (got == 1)
+            add_line(search, file, bytes->data + from, len, number);
+        from = to + 1;
+        if (number % LINES_LOOK == 0 && clock_mono_ms() > search->deadline_ms) {
+            search->truncated = true;
+            return 0;
+        }
+    }
+    search->truncated |= search->count >= search->max;
+    return 0;
+}
+
+/* Reports each matching line once, however often it matches. All lines are searched at one go,
+ * until a match goes on past the end of its line: the line alone may not match. */
 static int search_bytes(struct search *search, const char *file, const struct bytes *bytes,
                         struct err *err)
 {
     size_t at = 0, start, end, counted = 0;
     int64_t number = 0;
     int got = 0;
+    if (search->by_line)
+        return search_lines(search, file, bytes, 0, 0, err);
     while (at <= bytes->len && search->count < search->max &&
            (got = regex_next(search->match, bytes->data, bytes->len, at, &start, &end, err)) == 1) {
         const char *before = start > 0 ? memrchr(bytes->data, '\n', start) : NULL;
         size_t from = before ? (size_t)(before - bytes->data) + 1 : 0;
-        const char *after =
-            start < bytes->len ? memchr(bytes->data + start, '\n', bytes->len - start) : NULL;
-        size_t to = after ? (size_t)(after - bytes->data) : bytes->len;
+        size_t to = line_end(bytes, start);
         if (from == bytes->len && from > 0)
             break; /* After the last line end there is no line. */
         for (const char *line = bytes->data + counted;
              (line = memchr(line, '\n', (size_t)(bytes->data + from - line))); line++)
             number++;
         counted = from;
-        add_line(search, file, bytes->data + from, to - from, number);
+        if (end > to)
+            return search_lines(search, file, bytes, from, number, err);
+        add_line(search, file, bytes->data + from, shown_len(bytes, from, to), number);
         at = to + 1;
     }
     search->truncated |= search->count >= search->max;
@@ -152,26 +193,32 @@ static int search_entry(struct search *search, int dir, const struct dirent *ent
     return rc;
 }
 
-/* Searches below `fd`, and closes it. */
+static int is_searched(const struct dirent *entry)
+{
+    return (entry->d_type == DT_DIR || entry->d_type == DT_REG) &&
+           strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+}
+
+static int by_entry_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Searches below `fd` in the order of names, and closes it. */
 static int search_tree(struct search *search, int fd, const char *path, int depth, struct err *err)
 {
     int rc = 0;
-    struct dirent *entry;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return 0;
-    }
-    while (rc == 0 && search->count < search->max && (entry = readdir(dir))) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (clock_mono_ms() > search->deadline_ms) {
+    struct dirent **list = NULL;
+    int count = scandirat(fd, ".", &list, is_searched, by_entry_name);
+    for (int i = 0; i < count; i++) {
+        if (rc == 0 && search->count < search->max && clock_mono_ms() > search->deadline_ms)
             search->truncated = true;
-            break;
-        }
-        rc = search_entry(search, dirfd(dir), entry, path, depth, err);
+        else if (rc == 0 && search->count < search->max)
+            rc = search_entry(search, fd, list[i], path, depth, err);
+        free(list[i]);
     }
-    closedir(dir);
+    free(list);
+    close(fd);
     return rc;
 }
 
@@ -223,6 +270,8 @@ int box_text_search(const struct work *work, struct err *err)
     AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     json_int(json_get(work->ask, "limit"), &max);
     search.max = max > 0 && max < LINES_MAX ? (size_t)max : LINES_MAX;
+    search.by_line = pattern && (strstr(pattern, "\\A") || strstr(pattern, "\\Z") ||
+                                 strstr(pattern, "\\z") || strstr(pattern, "\\G"));
     search.match = fd >= 0 ? regex_new(pattern ? pattern : "", err) : NULL;
     if (!search.match || search_path(&search, fd, path, err))
         return -1;
@@ -234,7 +283,8 @@ int box_text_search(const struct work *work, struct err *err)
 /* --- find ---------------------------------------------------------------------------------- */
 
 struct find {
-    const char *pattern;
+    const char *pattern; /* of a path from the start of the search, or of an absolute one */
+    const char *top;     /* put before the paths that an absolute pattern is compared with */
     char **paths;
     size_t count, room;
     bool truncated;
@@ -274,7 +324,10 @@ static void find_tree(struct find *find, int fd, const char *below, int depth)
         buf_addf(&path, "%s%s%s", below, *below ? "/" : "", entry->d_name);
         if (!buf_ok(&path))
             continue;
-        if (glob_match(find->pattern, buf_str(&path)))
+        AUTO(buf) struct buf whole = BUF_INIT(PATH_MAX * 2);
+        if (find->top)
+            buf_addf(&whole, "%s/%s", find->top, buf_str(&path));
+        if (glob_match(find->pattern, buf_str(find->top ? &whole : &path)))
             find_add(find, buf_str(&path));
         int next =
             entry->d_type == DT_DIR && depth < DEPTH_MAX
@@ -300,6 +353,8 @@ int box_text_find(const struct work *work, struct err *err)
     AUTO(fd) int dir = path ? box_open_inside(work, path, O_RDONLY | O_DIRECTORY, 0, err) : -1;
     if (dir < 0 || !find.pattern)
         return dir < 0 ? -1 : err_set(err, ERR_INVALID, "a pattern is missing");
+    if (find.pattern[0] == '/')
+        find.top = strcmp(path, "/") == 0 ? "" : path;
     find_tree(&find, fcntl(dir, F_DUPFD_CLOEXEC, 0), "", 0);
     if (find.count > 0)
         qsort(find.paths, find.count, sizeof(char *), by_name);
@@ -355,7 +410,7 @@ static int put_back(const struct work *work, const char *path, const struct buf 
     AUTO(fd) int fd = openat(dir, fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 || fd_write_all(fd, buf_str(text), text->len) || fchmod(fd, mode & 0777) ||
         renameat(dir, fresh, dir, name)) {
-        err_sys(err, "cannot write '%.100s'", path);
+        box_path_error(path, err);
         unlinkat(dir, fresh, 0);
         return -1;
     }

@@ -20,6 +20,7 @@
 #define WORK_SECONDS 120
 #define ARCHIVE_SECONDS 3600
 #define PATH_BYTES_MAX 4095
+#define ASK_BYTES_MAX (96u << 20)
 
 static const struct {
     const char *name;
@@ -183,11 +184,24 @@ void box_work_body(const struct work *work, const struct buf *body)
 
 /* --- the child ----------------------------------------------------------------------------- */
 
-static _Noreturn void do_work(struct box *box, int64_t id, const struct json *ask, size_t which)
+/* Reads a request that was too long for a message. */
+static struct json *read_ask(int fd, struct err *err)
+{
+    AUTO(buf) struct buf text = BUF_INIT(ASK_BYTES_MAX);
+    return fd_read_all(fd, &text, err) ? NULL : json_parse(buf_str(&text), text.len, err);
+}
+
+/* `fd`: the request, or -1 when it is in the message, `ask`. */
+static _Noreturn void do_work(struct box *box, int64_t id, const struct json *ask, int fd,
+                              size_t which)
 {
     struct err err = ERR_INIT;
     sigset_t none;
     struct work work = {.box = box, .id = id, .ask = ask, .root = box->root};
+    if (fd >= 0 && !(work.ask = read_ask(fd, &err))) {
+        box_say_error(box, id, &err);
+        _exit(0);
+    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGTERM, SIG_DFL);
@@ -203,7 +217,7 @@ void box_worker_start(struct box *box, int64_t id, const struct json *ask,
     struct err err;
     size_t which = 0, place = 0;
     const char *name = json_text(json_get(ask, "work"));
-    (void)message;
+    int fd = message->fd_count > 0 ? message->fds[0] : -1;
     while (which < COUNT_OF(works) && (!name || strcmp(works[which].name, name) != 0))
         which++;
     while (place < WORKERS_MAX && box->workers[place].pid)
@@ -215,7 +229,7 @@ void box_worker_start(struct box *box, int64_t id, const struct json *ask,
     else {
         pid_t pid = box_fork(box);
         if (pid == 0)
-            do_work(box, id, ask, which);
+            do_work(box, id, ask, fd, which);
         if (pid > 0) {
             box->workers[place] = (struct worker){pid, id};
             return;

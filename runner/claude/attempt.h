@@ -20,6 +20,7 @@ struct attempt {
     struct input_layers *inputs; /* NULL: none */
     struct gitgate_pass *pass;   /* for git in the workspace; NULL without a repository */
     struct session_guest *guest; /* NULL: it does not work in a session */
+    uid_t user;                  /* the user that the session lends; 0: none */
     int wake_fd;                 /* borrowed: readable when a wait for its programs must check for a
                                   * stop */
     struct walls_run places;     /* paths of its files; borrowed from the run and the guest */

@@ -98,6 +98,7 @@ static int enter_session(struct attempt *attempt, struct err *err)
     if (!attempt->guest)
         return -1;
     attempt->places.box = session_guest_box(attempt->guest);
+    attempt->user = session_guest_user(attempt->guest);
     attempt->failed_step = NULL;
     return 0;
 }
@@ -256,7 +257,8 @@ static int run_program(struct attempt *attempt, struct err *err)
         .launcher = attempt->claude->launcher,
         .plan = attempt->plan,
         .users = attempt->claude->walls->users,
-        .given = attempt->places.box ? NULL : attempt->places.dir,
+        .given = attempt->places.box && !attempt->user ? NULL : attempt->places.dir,
+        .as = attempt->user,
         .gate = attempt->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_TAIL, .tail = &attempt->out, .take = take_output},

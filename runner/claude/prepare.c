@@ -247,16 +247,17 @@ static int run_command(const struct commands *all, const char *command, int *ret
     *ret_code = 1;
     if (!plan || out < 0)
         return plan ? err_sys(err, "command") : -1;
-    const struct work_order order = {.launcher = all->attempt->claude->launcher,
-                                     .plan = plan,
-                                     .users = all->attempt->claude->walls->users,
-                                     .given =
-                                         all->attempt->places.box ? NULL : all->attempt->places.dir,
-                                     .gate = all->attempt->gate,
-                                     .out = {.via = WORK_FD, .fd = out},
-                                     .errors = {.via = WORK_FD, .fd = out},
-                                     .limits = {.until_ms = all->deadline_ms},
-                                     .stop = all->stop};
+    const struct work_order order = {
+        .launcher = all->attempt->claude->launcher,
+        .plan = plan,
+        .users = all->attempt->claude->walls->users,
+        .given = all->attempt->places.box && !all->attempt->user ? NULL : all->attempt->places.dir,
+        .as = all->attempt->user,
+        .gate = all->attempt->gate,
+        .out = {.via = WORK_FD, .fd = out},
+        .errors = {.via = WORK_FD, .fd = out},
+        .limits = {.until_ms = all->deadline_ms},
+        .stop = all->stop};
     if (work_run(&order, &result, err))
         return -1;
     int code = *ret_code = work_exit_code(result.status);

@@ -4,6 +4,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/lock.h"
+#include "base/log.h"
 #include "base/path.h"
 #include "base/thread.h"
 #include "runner/work/work.h"
@@ -29,6 +30,7 @@ static struct {
     ino_t inode;
     int64_t asked_ms; /* mono */
     char version[CLAUDE_VERSION_SIZE];
+    char words[CLAUDE_WORDS_SIZE]; /* why there is no version */
 } known = {.lock = LOCK_INIT, .asking = LOCK_INIT};
 
 /* Reads the first word, when it is printable. */
@@ -43,30 +45,68 @@ static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
     snprintf(version, CLAUDE_VERSION_SIZE, "%.*s", (int)len, text);
 }
 
-/* Starts it as a task would: as its user, with nothing of our environment except the search
- * path. */
-static void ask(const struct claude *claude, const char *program, char version[CLAUDE_VERSION_SIZE])
+/* Reads the last line of what it said, without control characters: what a shell says when it finds
+ * nothing to execute is its last word. */
+static void read_words(int fd, char words[CLAUDE_WORDS_SIZE])
 {
-    struct err err;
-    AUTO(config_ref) const struct config *config = config_ref(claude->config);
-    AUTO(plan) struct plan *plan = plan_new();
-    AUTO(fd) int out = work_memory_file("version", "", 0, &err);
-    struct work_result result;
-    if (!plan || out < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
-        return;
+    char text[4096];
+    ssize_t n = fd_pread_full(fd, text, sizeof(text), 0);
+    while (n > 0 && isspace((unsigned char)text[n - 1]))
+        n--;
+    ssize_t from = n;
+    while (from > 0 && text[from - 1] != '\n')
+        from--;
+    size_t len = 0;
+    for (; from < n && len < CLAUDE_WORDS_SIZE - 1; from++)
+        words[len++] = iscntrl((unsigned char)text[from]) ? ' ' : text[from];
+    words[len] = '\0';
+}
+
+static int make_plan(const struct claude *claude, const char *program, struct plan *plan,
+                     struct err *err)
+{
+    if (!(plan->cwd = strdup("/")))
+        return err_sys(err, "plan");
     strlist_add(&plan->argv, program);
     strlist_add(&plan->argv, "--version");
     strlist_addf(&plan->env, "PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
     plan->uid = claude->uid;
     plan->gid = claude->gid;
-    const struct work_order order = {.launcher = claude->launcher,
-                                     .plan = plan,
-                                     .out = {.via = WORK_FD, .fd = out, .max_bytes = OUTPUT_MAX},
-                                     .limits = {.until_ms = clock_mono_ms() + WAIT_MS},
-                                     .at_once = true};
-    if (work_run(&order, &result, &err) == 0 && result.cause == WORK_ENDED && result.status == 0)
+    return walls_alone(claude->walls, plan, err);
+}
+
+/* Starts it as a task would: as its user, in its jail, with nothing of our environment except the
+ * search path. `words`: why there is no version. */
+static int ask(const struct claude *claude, const char *program, char version[CLAUDE_VERSION_SIZE],
+               char words[CLAUDE_WORDS_SIZE], struct err *err)
+{
+    AUTO(plan) struct plan *plan = plan_new();
+    AUTO(fd) int out = work_memory_file("version", "", 0, err);
+    AUTO(fd) int errors = out < 0 ? -1 : work_memory_file("words", "", 0, err);
+    struct work_result result;
+    if (errors < 0)
+        return -1;
+    if (!plan || make_plan(claude, program, plan, err))
+        return plan ? -1 : err_sys(err, "plan");
+    const struct work_order order = {
+        .launcher = claude->launcher,
+        .plan = plan,
+        .out = {.via = WORK_FD, .fd = out, .max_bytes = OUTPUT_MAX},
+        .errors = {.via = WORK_FD, .fd = errors, .max_bytes = OUTPUT_MAX},
+        .limits = {.until_ms = clock_mono_ms() + WAIT_MS},
+        .at_once = true};
+    if (work_run(&order, &result, err))
+        return -1;
+    if (result.cause == WORK_ENDED && result.status == 0)
         read_version(out, version);
+    read_words(errors, words);
+    if (!version[0] && !words[0])
+        snprintf(words, CLAUDE_WORDS_SIZE,
+                 result.cause == WORK_ENDED ? "it printed no version and ended with status %d"
+                                            : "it did not end within %d s",
+                 result.cause == WORK_ENDED ? work_exit_code(result.status) : WAIT_MS / 1000);
+    return 0;
 }
 
 /* True when the answer is known. ret_stale: it did not start, and may be asked again. */
@@ -84,6 +124,8 @@ static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE], b
 char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSION_SIZE])
 {
     struct stat st;
+    struct err err;
+    char words[CLAUDE_WORDS_SIZE] = "";
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     char *program = path_find_program(config->claude_bin, getenv("PATH"));
     bool stale = false;
@@ -91,15 +133,26 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
     if (!program || stat(program, &st) || (is_known(&st, ret_version, &stale) && !stale) ||
         !lock_try(&known.asking))
         return program;
-    ask(claude, program, ret_version);
+    if (ask(claude, program, ret_version, words, &err))
+        snprintf(words, sizeof(words), "%.*s", (int)sizeof(words) - 1, err.msg);
+    if (!ret_version[0] && !stale)
+        log_warn("claude", "'%s' does not start as tasks would start it: %s", program, words);
     lock_take(&known.lock);
     known.inode = st.st_ino;
     known.changed = st.st_ctim;
     known.asked_ms = clock_mono_ms();
     snprintf(known.version, sizeof(known.version), "%s", ret_version);
+    snprintf(known.words, sizeof(known.words), "%s", ret_version[0] ? "" : words);
     lock_drop(&known.lock);
     lock_drop(&known.asking);
     return program;
+}
+
+void claude_cli_words(char ret_words[CLAUDE_WORDS_SIZE])
+{
+    lock_take(&known.lock);
+    snprintf(ret_words, CLAUDE_WORDS_SIZE, "%s", known.words);
+    lock_drop(&known.lock);
 }
 
 enum claude_cli_state claude_cli_state(const struct claude *claude)

@@ -15,9 +15,12 @@
 #define CLAUDE_OLDEST_TESTED "2.1.197"
 #define CLAUDE_NEWEST_TESTED "2.1.332"
 
+#define CLAUDE_WORDS_SIZE 200
+
 /* The program's path, which the caller frees, or NULL when there is none; and its version, "" when
- * it does not print one within a few seconds. It is asked again when its file has changed, or a
- * while after it did not answer, by one caller at a time; others get the last answer. */
+ * it does not print one within a few seconds, in a jail like that of tasks. It is asked again when
+ * its file has changed, or a while after it did not answer, by one caller at a time; others get the
+ * last answer. */
 char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSION_SIZE]);
 
 enum claude_cli_state {
@@ -29,6 +32,10 @@ enum claude_cli_state {
 
 /* The last answer; the CLI is not started for this. */
 enum claude_cli_state claude_cli_state(const struct claude *claude);
+
+/* What the CLI, or the launcher in its place, said when it last did not print its version: one
+ * line, "" for nothing. */
+void claude_cli_words(char ret_words[CLAUDE_WORDS_SIZE]);
 
 /* Asks the CLI from time to time: when its file has changed, and again while it does not start. */
 struct claude_watch;

@@ -49,10 +49,14 @@ static void examine_claude(struct doctor *doctor, const struct json *health)
     char found[400];
     const char *version = text(health, "claude.version", NULL);
     const char *warning = text(health, "claude.warning", NULL);
-    snprintf(found, sizeof(found), "%s at %s", version ? version : "no version",
-             text(health, "claude.path", "no path"));
+    const char *error = text(health, "claude.error", NULL);
+    snprintf(found, sizeof(found), "%s at %s%s%s", version ? version : "no version",
+             text(health, "claude.path", "no path"), error ? "; started as a task: " : "",
+             error ? error : "");
     if (doctor_say(doctor, version != NULL, "claude", found,
-                   "install it: runner/install-claude, or set CLAUDE_BIN") &&
+                   error ? "show what it needs to tasks (JAIL_PATHS), or install it again: "
+                           "runner/install-claude"
+                         : "install it: runner/install-claude, or set CLAUDE_BIN") &&
         warning)
         printf("               %s\n", warning);
 }
@@ -81,11 +85,14 @@ static void examine_rest(struct doctor *doctor, const struct json *health)
                  text(health, "disk.path", "its state folder"));
         doctor_say(doctor, true, "disk", found, NULL);
     }
-    if (python)
-        doctor_say(doctor, true, "python",
-                   client_is_true(python, "available") ? "is there"
-                                                       : text(python, "reason", "is not installed"),
-                   NULL);
+    if (python) {
+        const char *error = text(python, "error", NULL);
+        const char *is = client_is_true(python, "available")
+                             ? "is there"
+                             : text(python, "reason", "is not installed");
+        doctor_say(doctor, !error, "python", error ? error : is,
+                   "this is the last try's error; the log has all of them");
+    }
     if (cloud)
         doctor_say(doctor, client_is_true(cloud, "reachable"), "cloud",
                    text(cloud, "error", "Google Cloud answers"), "run `claude-runner cloud check`");

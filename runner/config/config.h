@@ -338,6 +338,11 @@ struct config_source {
                       * missing */
 };
 
+/* Fills source->env_files with what the service on this machine reads: the installed service's
+ * files (/etc/claude-runner.env), else .env in this directory, after the defaults that runner/up
+ * or the package has installed. For commands beside the service. */
+void config_find_service(struct config_source *source);
+
 /* Messages of one line each, for a person, without secrets. */
 struct config_report {
     struct strlist errors;

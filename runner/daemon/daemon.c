@@ -21,7 +21,9 @@
 static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
     "\n"
-    "  --check           check the configuration, print it without secrets, and exit\n"
+    "  --check           check the configuration, print it without secrets, and exit; with "
+    "neither\n"
+    "                    a file nor RUNNER_SECRET given: the service's of this machine\n"
     "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have;\n"
     "                    may be given several times, then the last one that has a variable wins.\n"
     "                    SIGHUP reads them again\n";
@@ -216,6 +218,10 @@ int daemon_serve(int argc, char **argv)
         return print_help();
     struct config_source source = {.env = environ};
     memcpy(source.env_files, options.env_files, sizeof(source.env_files));
+    /* A look at the settings is one at the service's, unless others are given. */
+    if (options.check && options.env_file_count == 0 && !getenv("RUNNER_SECRET") &&
+        !getenv("RUNNER_SECRET_FILE"))
+        config_find_service(&source);
     struct config *config = config_load(&source, &report, &err);
     say_all("error", &report.errors);
     if (!config && report.errors.count == 0)

@@ -179,13 +179,17 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
         log_warn("overflow", "%s", err.msg);
 }
 
-/* Takes the conversation home, and deletes the one in the bucket. */
+/* Takes the conversation home, and deletes the one in the bucket. Where several instances see the
+ * task it stays there. */
 static void take_conversation(struct cloud_task *task)
 {
     struct err err;
     char name[FOLDER_NAME_SIZE];
     const struct task_record *record = task_run_record(task->run);
     if (!record->conversation[0])
+        return;
+    task->outcome->resumable = task->overflow->config.shared != NULL;
+    if (task->outcome->resumable)
         return;
     AUTO(config_ref)
     const struct config *config = config_ref(task->overflow->config.config);
@@ -195,9 +199,17 @@ static void take_conversation(struct cloud_task *task)
         return;
     }
     task->outcome->resumable = true;
-    if (!task->overflow->config.shared &&
-        storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
+    if (storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
         log_warn("overflow", "%s", err.msg);
+}
+
+/* A result that was found when the task was adopted says nothing of how long home was away; and all
+ * instances that see a task say the same of it. */
+static void set_duration(struct cloud_task *task, const struct folder_result *result)
+{
+    bool own = task->late || task->overflow->config.shared;
+    if (own && result->started_ms > 0 && result->ended_ms > result->started_ms)
+        task->outcome->duration_ms = result->ended_ms - result->started_ms;
 }
 
 static void take_result(struct cloud_task *task, const struct folder_result *result)
@@ -211,6 +223,7 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
     buf_add(&to->output, buf_str(&from->output), from->output.len);
     buf_add(&to->errors, buf_str(&from->errors), from->errors.len);
     buf_add(&to->members, buf_str(&from->members), from->members.len);
+    set_duration(task, result);
     const struct overflow_shared *shared = task->overflow->config.shared;
     bool ended_by_us = strcmp(from->reason, "interrupted") == 0;
     if (ended_by_us && shared)
@@ -283,7 +296,7 @@ static void note_lost(struct cloud_task *task)
     if (store_set_placement(task->overflow->config.store, task->id, &task->placement, &err))
         log_warn("overflow", "its result is not awaited any more: %s", err.msg);
     else
-        late_note(task->overflow->late, task->id);
+        task->outcome->may_change = late_note(task->overflow->late, task->id);
 }
 
 static void settle_loss(struct cloud_task *task, const struct err *unread)

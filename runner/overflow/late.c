@@ -24,6 +24,8 @@ struct awaited {
     char id[ID_SIZE];
     int64_t next_ms; /* mono: when it is looked for next */
     int64_t wait_ms; /* pause after that look */
+    bool loaded;     /* an earlier process gave it up */
+    bool counted;    /* as failed */
 };
 
 struct late {
@@ -36,26 +38,30 @@ struct late {
     size_t count;
 };
 
-static void note_locked(struct late *late, const char *id) HOLDS(late->lock);
-static void note_locked(struct late *late, const char *id)
+static bool note_locked(struct late *late, const char *id, bool loaded) HOLDS(late->lock);
+static bool note_locked(struct late *late, const char *id, bool loaded)
 {
     size_t at = 0;
     while (at < late->count && strcmp(late->tasks[at].id, id) != 0)
         at++;
     if (at == TASKS_MAX || at < late->count) /* One that fails again and again keeps its pause. */
-        return;
+        return at < late->count && !late->tasks[at].counted;
     late->count++;
     snprintf(late->tasks[at].id, ID_SIZE, "%s", id);
     late->tasks[at].wait_ms = FIRST_MS;
     late->tasks[at].next_ms = clock_mono_ms() + FIRST_MS;
+    late->tasks[at].loaded = loaded;
+    late->tasks[at].counted = false;
+    return true;
 }
 
-void late_note(struct late *late, const char *id)
+bool late_note(struct late *late, const char *id)
 {
     lock_take(&late->lock);
-    note_locked(late, id);
+    bool noted = note_locked(late, id, false);
     pthread_cond_signal(&late->wake);
     lock_drop(&late->lock);
+    return noted;
 }
 
 static bool is_stopped(void *arg)
@@ -77,8 +83,9 @@ static bool has_come(struct late *late, const char *id, int attempt)
 }
 
 /* Looks for one result. True when nothing is left to do for it. */
-static bool look(struct late *late, const char *id)
+static bool look(struct late *late, struct awaited *task)
 {
+    const char *id = task->id;
     struct err err;
     struct store_placement placement;
     AUTO(task_record) struct task_record record = {0};
@@ -92,9 +99,16 @@ static bool look(struct late *late, const char *id)
         return true;
     if (record.state != TASK_FAILED || clock_real_ms() - record.ended_ms > KEEP_MS)
         return true;
-    if (!has_come(late, id, placement.attempt))
+    bool old = clock_real_ms() - record.ended_ms >= LATE_COUNT_MS;
+    task->counted |= task->loaded && old; /* by that process */
+    task->loaded = false;
+    if (!has_come(late, id, placement.attempt)) {
+        if (old && !task->counted)
+            engine_count(late->config.engine, id);
+        task->counted |= old;
         return false;
-    int resumed = engine_resume(late->config.engine, id, &err);
+    }
+    int resumed = engine_resume(late->config.engine, id, task->counted, &err);
     if (resumed < 0)
         log_warn("overflow", "the late result of '%s' waits: %s", id, err.msg);
     if (resumed == 1)
@@ -113,14 +127,17 @@ static void round_locked(struct late *late)
         bool over = false;
         if (clock_mono_ms() >= task.next_ms) {
             lock_drop(&late->lock);
-            over = look(late, task.id);
+            over = look(late, &task);
             lock_take(&late->lock);
             task.next_ms = clock_mono_ms() + task.wait_ms;
             task.wait_ms = task.wait_ms * 2 < MOST_MS ? task.wait_ms * 2 : MOST_MS;
         }
         bool noted = false; /* anew, meanwhile */
         for (size_t i = 0; i < late->count; i++)
-            noted |= strcmp(late->tasks[i].id, task.id) == 0;
+            if (strcmp(late->tasks[i].id, task.id) == 0) {
+                late->tasks[i].counted |= task.counted;
+                noted = true;
+            }
         if (!over && !noted && late->count < TASKS_MAX)
             late->tasks[late->count++] = task;
     }
@@ -144,7 +161,7 @@ static void load(struct late *late)
         log_warn("overflow", "cannot look for tasks that were given up: %s", err.msg);
     lock_take(&late->lock);
     for (size_t i = 0; i < ids.count; i++)
-        note_locked(late, ids.items[i]);
+        (void)note_locked(late, ids.items[i], true);
     lock_drop(&late->lock);
 }
 

@@ -15,7 +15,8 @@
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
-#define LATE_RESULT_DAYS 7 /* this long after its end the result of a task is looked for */
+#define LATE_COUNT_MS 300000 /* then it is counted as the failure that it is told to be */
+#define LATE_RESULT_DAYS 7   /* this long after its end the result of a task is looked for */
 
 struct late;
 
@@ -32,7 +33,9 @@ int late_start(struct late *late, struct err *err);
 /* Ends its thread, if there is one. NULL is allowed. */
 void late_free(struct late *late);
 
-/* Notes a task that is given up; its placement says so by now, and it is about to end. */
-void late_note(struct late *late, const char *id);
+/* Notes a task that is given up; its placement says so by now, and it is about to end. True: its
+ * end is counted by us, as what it becomes within LATE_COUNT_MS, and once. False when there is no
+ * room for it, or it has been counted. */
+bool late_note(struct late *late, const char *id);
 
 #endif

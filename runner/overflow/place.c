@@ -144,12 +144,14 @@ static int upload_payload(struct cloud_task *task, const struct buf *secrets, st
                                                                                                 : 0;
 }
 
-/* Uploads the conversation that the task continues. Returns 0 when nothing is left of it. */
+/* Uploads the conversation that the task continues. Returns 0 when nothing is left of it. Where
+ * several instances see the task it is in the bucket since the task was taken. */
 static int send_conversation(struct cloud_task *task, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     const struct task_record *record = task_run_record(task->run);
-    if (!task->request->resume_session_id || !record->conversation[0])
+    if (!task->request->resume_session_id || !record->conversation[0] ||
+        task->overflow->config.shared)
         return 1;
     AUTO(config_ref)
     const struct config *config = config_ref(task->overflow->config.config);
@@ -160,7 +162,8 @@ static int send_conversation(struct cloud_task *task, struct err *err)
 /* A session may have the name of a task: what is its own is no attempt's. */
 static bool is_of_attempt(const char *name, void *arg)
 {
-    static const char *const others[] = {"claim-", "state.json", "workspace/", "next/"};
+    static const char *const others[] = {"claim-", "state.json", "workspace/", "next/",
+                                         FOLDER_BEFORE};
     const char *prefix = arg, *what = name + strlen(prefix);
     for (size_t i = 0; i < COUNT_OF(others); i++)
         if (str_starts(what, others[i]))
@@ -175,6 +178,22 @@ static int sweep_session(struct cloud_task *task, struct err *err)
     folder_name(task->id, "", prefix);
     return storage_sweep(task->cloud->google, task->cloud->bucket, prefix, is_of_attempt, prefix,
                          err);
+}
+
+static bool is_stopped(void *run)
+{
+    return task_run_stop(run) != STOP_NO;
+}
+
+/* Uploads the inputs that the bucket lacks. Where several instances see the task they are in the
+ * bucket only. */
+static int send_inputs(struct cloud_task *task, struct err *err)
+{
+    const struct storage_stop given_up = {is_stopped, task->run};
+    return task->overflow->config.shared
+               ? 0
+               : cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
+                                  &given_up, err);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -400,17 +419,11 @@ static int ensure_job(struct cloud_task *task, struct err *err)
     return 0;
 }
 
-static bool is_stopped(void *run)
-{
-    return task_run_stop(run) != STOP_NO;
-}
-
 /* Places an attempt for which nothing has been asked yet. */
 static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
     bool unsure = false;
-    const struct storage_stop given_up = {is_stopped, task->run};
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
     task->asked_ms = clock_mono_ms();
@@ -434,10 +447,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         return STEP_OVER;
     }
     bool has_payload = task->overflow->config.shared && task->placement.attempt == 1;
-    if (sent < 0 ||
-        cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
-                         &given_up, &err) ||
-        ensure_job(task, &err) || (!has_payload && upload_payload(task, &secrets, &err)))
+    if (sent < 0 || send_inputs(task, &err) || ensure_job(task, &err) ||
+        (!has_payload && upload_payload(task, &secrets, &err)))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {

@@ -57,7 +57,7 @@ static bool is_last_error(const struct event *event)
 /* True for events that the home runner writes itself, in the job's log as in its own. */
 static bool is_ours(const struct event *event)
 {
-    static const char *const names[] = {"task", "done", "cancelled", "late"};
+    static const char *const names[] = {"task", "done", "cancelled", "late", "lost"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (strcmp(event->name, names[i]) == 0)
             return true;

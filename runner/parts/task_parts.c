@@ -460,6 +460,8 @@ static int make_users(struct runner *runner, const struct config *config,
         !config_uids(config, &first, &last))
         return 0;
     runner->walls.users = users_new(first, last, err);
+    runner->walls.session_users =
+        (int)(last - first) + 1 >= config->max_concurrent_tasks + config->sessions_max;
     return runner->walls.users ? 0 : err_wrap(err, "RUNNER_UIDS");
 }
 

@@ -111,7 +111,8 @@ static int start_one(struct python *python, enum python_level level, struct err 
 void kids_fill(struct python *python, enum python_level level)
 {
     struct err err;
-    if (python->zygotes[level].state != ZYGOTE_READY || python->stopping)
+    if (python->zygotes[level].state != ZYGOTE_READY || python->stopping ||
+        clock_mono_ms() < python->hold_until_ms)
         return;
     int have = kids_count(python, level, KID_STANDBY) + kids_count(python, level, KID_STARTING);
     for (; have < STANDBY_MIN && python->kid_count < KIDS_MAX; have++)

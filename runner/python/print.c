@@ -1,6 +1,7 @@
 /* What is reported about Python: capabilities, health, metrics. */
 #include "runner/python/core.h"
 
+#include "base/clock.h"
 #include "base/lock.h"
 
 #include <stdio.h>
@@ -96,6 +97,8 @@ void python_print(struct python *python, bool verbose, struct buf *out)
         json_add_int(&w, "queued", python->queued_count);
         json_add_int(&w, "sessions", python->session_count);
         print_zygotes(python, &w);
+        if (python->failures > 0 || clock_mono_ms() < python->hold_until_ms)
+            json_add_text(&w, "error", python->last_failure.msg);
         if (python->last_failure.msg[0])
             json_add_text(&w, "last_failure", python->last_failure.msg);
         lock_drop(&python->lock);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void zygotes_init(struct python *python)
@@ -83,6 +84,16 @@ static int set_environment(struct plan *plan, const char *cache)
     return plan->env.failed ? -1 : 0;
 }
 
+/* Makes the directory of the zygotes' cache, and of children's own directories, which another user
+ * must reach where we are root. */
+static int make_cache(const char *cache, struct err *err)
+{
+    mode_t mode = geteuid() == 0 ? 0711 : 0700;
+    if (path_make_dirs(cache, mode, err))
+        return -1;
+    return chmod(cache, mode) ? err_sys(err, "cannot set the mode of '%s'", cache) : 0;
+}
+
 /* Plans the process tree. A zygote runs only our code, so it keeps our user, which can build
  * jails. */
 static struct plan *plan_tree(const struct python *python, struct err *err)
@@ -90,10 +101,12 @@ static struct plan *plan_tree(const struct python *python, struct err *err)
     AUTO(plan) struct plan *plan = plan_new();
     AUTO(str) char *cache = path_join(python->config.state_dir, "python");
     static const char *const tiers[] = {"auto", "full", "restricted", "none"};
-    if (!plan || !cache || path_make_dirs(cache, 0700, err)) {
+    if (!plan || !cache) {
         err_sys(err, "Python's plan");
         return NULL;
     }
+    if (make_cache(cache, err))
+        return NULL;
     strlist_add(&plan->argv, python->program);
     strlist_add(&plan->argv, tiers[CONFIG_GET(python->config.config, jail)]);
     strlist_addf(&plan->argv, "%u", (unsigned)python->config.uid);

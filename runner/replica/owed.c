@@ -7,6 +7,8 @@
 #include "base/strlist.h"
 #include "google/storage.h"
 #include "net/net.h"
+#include "runner/replica/owed_seal.h"
+#include "runner/replica/replica_private.h"
 #include "runner/version.h"
 #include "runner/webhook/payload.h"
 #include "runner/webhook/schedule.h"
@@ -15,22 +17,25 @@
 #include "json/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define NAME_SIZE 256
+#define URL_MAX 65536
 #define TRY_MS 60000 /* whoever is at it has so long before another one tries */
-#define RECORD_MAX (OWED_BODY_MAX * 2)
+#define RECORD_MAX (OWED_BODY_MAX * 3)
 #define SWEEP_MAX 1000
 
 struct owed {
-    struct json *json; /* of the texts */
-    const char *url, *body;
+    struct json *json;      /* of the texts */
+    const char *url, *body; /* NULL: it cannot be opened */
+    char *sealed;
     int64_t tries, next_ms, generation;
 };
 
 static void owed_done(struct owed *owed)
 {
     json_free(owed->json);
+    free(owed->sealed);
 }
 
 static inline void auto_owed(struct owed *owed)
@@ -38,18 +43,11 @@ static inline void auto_owed(struct owed *owed)
     owed_done(owed);
 }
 
-static void name_of(const char *place, const char *id, char name[NAME_SIZE])
-{
-    snprintf(name, NAME_SIZE, "%s/%s", place, id);
-}
-
 static bool exists(const struct cloud *cloud, const char *place, const char *id)
 {
-    struct err err;
-    char name[NAME_SIZE];
-    AUTO(storage_object) struct storage_object object = {0};
-    name_of(place, id, name);
-    return storage_stat(cloud->google, cloud->bucket, name, &object, &err) == 0;
+    char name[REPLICA_NAME_SIZE];
+    replica_name_in(place, id, name);
+    return replica_has(cloud, name);
 }
 
 int owed_print(struct store *store, const char *id, struct buf *out, struct err *err)
@@ -61,25 +59,89 @@ int owed_print(struct store *store, const char *id, struct buf *out, struct err 
                : 0;
 }
 
-bool owed_is_known(const struct cloud *cloud, const char *id)
+/* --- noted ---------------------------------------------------------------------------------- */
+
+int owed_note(const struct cloud *cloud, const struct config *config, const char *id,
+              const char *url, struct err *err)
 {
-    return exists(cloud, "owed", id) || exists(cloud, "told", id);
+    char name[REPLICA_NAME_SIZE];
+    AUTO(buf) struct buf sealed = BUF_INIT(URL_MAX);
+    replica_name_in("owing", id, name);
+    if (owed_seal(config->callback_secret, name, url, strlen(url), &sealed, err))
+        return -1;
+    return replica_put(cloud, name, "text/plain", buf_str(&sealed), sealed.len, err) &&
+                   err->code != ERR_MISMATCH
+               ? -1
+               : 0;
 }
 
-/* --- the object ----------------------------------------------------------------------------- */
-
-static int write(const struct cloud *cloud, const char *id, const struct owed *owed,
-                 int64_t *ret_generation, struct err *err)
+static int read_note(const struct cloud *cloud, const struct config *config, const char *id,
+                     struct buf *url, struct err *err)
 {
-    char name[NAME_SIZE];
+    char name[REPLICA_NAME_SIZE];
+    AUTO(buf) struct buf sealed = BUF_INIT(URL_MAX);
+    replica_name_in("owing", id, name);
+    return storage_get(cloud->google, cloud->bucket, name, &sealed, NULL, err) ||
+                   owed_unseal(config->callback_secret, name, buf_str(&sealed), url, err)
+               ? -1
+               : 0;
+}
+
+int owed_forget(const struct cloud *cloud, const char *id, struct err *err)
+{
+    char name[REPLICA_NAME_SIZE];
+    replica_name_in("owing", id, name);
+    return storage_delete(cloud->google, cloud->bucket, name, STORAGE_ANY, err);
+}
+
+struct noted {
+    struct strlist ids;
+    void (*fn)(const char *id, int64_t age_ms, void *arg);
+    void *arg;
+    int64_t now_ms;
+};
+
+static int take_noted(const struct storage_object *object, void *arg)
+{
+    struct noted *noted = arg;
+    const char *id = object->name + strlen("owing/");
+    if (id_is_valid(id))
+        strlist_addf(&noted->ids, "%s %lld", id, (long long)(noted->now_ms - object->updated_ms));
+    return 0;
+}
+
+static void pass_on(const struct noted *noted, char *text)
+{
+    char *space = strchr(text, ' ');
+    *space = '\0';
+    noted->fn(text, strtoll(space + 1, NULL, 10), noted->arg);
+}
+
+int owed_each_noted(const struct cloud *cloud,
+                    void (*fn)(const char *id, int64_t age_ms, void *arg), void *arg,
+                    struct err *err)
+{
+    const struct storage_list wish = {.prefix = "owing/"};
+    struct noted noted = {.ids = STRLIST_INIT, .fn = fn, .arg = arg, .now_ms = clock_real_ms()};
+    int rc = storage_list(cloud->google, cloud->bucket, &wish, take_noted, &noted, err);
+    for (size_t i = 0; i < noted.ids.count; i++)
+        pass_on(&noted, noted.ids.items[i]);
+    strlist_done(&noted.ids);
+    return rc;
+}
+
+/* --- owed ----------------------------------------------------------------------------------- */
+
+static int write_owed(const struct cloud *cloud, const char *id, struct owed *owed, struct err *err)
+{
+    char name[REPLICA_NAME_SIZE];
     struct json_writer w;
     AUTO(buf) struct buf text = BUF_INIT(RECORD_MAX);
     AUTO(storage_object) struct storage_object object = {0};
-    name_of("owed", id, name);
+    replica_name_in("owed", id, name);
     json_write(&w, &text);
     json_open_object(&w, NULL);
-    json_add_text(&w, "url", owed->url);
-    json_add_text(&w, "body", owed->body);
+    json_add_text(&w, "sealed", owed->sealed);
     json_add_int(&w, "tries", owed->tries);
     json_add_int(&w, "nextMs", owed->next_ms);
     json_close(&w);
@@ -87,44 +149,86 @@ static int write(const struct cloud *cloud, const char *id, const struct owed *o
     if (buf_check(&text, "a webhook", err) ||
         storage_put(cloud->google, &at, text.data, text.len, &object, err))
         return -1;
-    *ret_generation = object.generation;
+    owed->generation = object.generation;
     return 0;
 }
 
-static int read_owed(const struct cloud *cloud, const char *id, struct owed *owed, struct err *err)
+static void open_owed(const struct config *config, const char *name, struct owed *owed)
 {
-    char name[NAME_SIZE];
+    struct err err;
     AUTO(buf) struct buf text = BUF_INIT(RECORD_MAX);
-    name_of("owed", id, name);
-    if (storage_get(cloud->google, cloud->bucket, name, &text, &owed->generation, err))
-        return -1;
-    owed->json = json_parse(buf_str(&text), text.len, err);
+    if (owed_unseal(config->callback_secret, name, owed->sealed, &text, &err)) {
+        log_warn("service", "%s: %s", name, err.msg);
+        return;
+    }
+    owed->json = json_parse(buf_str(&text), text.len, &err);
     owed->url = json_text(json_get(owed->json, "url"));
     owed->body = json_text(json_get(owed->json, "body"));
-    json_int(json_get(owed->json, "tries"), &owed->tries);
-    json_int(json_get(owed->json, "nextMs"), &owed->next_ms);
-    return owed->url && owed->body ? 0 : err_set(err, ERR_MISMATCH, "%s is no webhook", name);
 }
 
-int owed_put(const struct cloud *cloud, const char *id, const char *url, const struct buf *body,
-             struct err *err)
+static int read_owed(const struct cloud *cloud, const struct config *config, const char *id,
+                     struct owed *owed, struct err *err)
 {
-    int64_t ignored;
-    const struct owed owed = {.url = url, .body = buf_str(body), .generation = STORAGE_ABSENT};
-    if (exists(cloud, "told", id))
-        return 0;
-    return write(cloud, id, &owed, &ignored, err) && err->code != ERR_MISMATCH ? -1 : 0;
+    char name[REPLICA_NAME_SIZE];
+    AUTO(buf) struct buf text = BUF_INIT(RECORD_MAX);
+    replica_name_in("owed", id, name);
+    if (storage_get(cloud->google, cloud->bucket, name, &text, &owed->generation, err))
+        return -1;
+    AUTO(json) struct json *json = json_parse(buf_str(&text), text.len, err);
+    const char *sealed = json_text(json_get(json, "sealed"));
+    json_int(json_get(json, "tries"), &owed->tries);
+    json_int(json_get(json, "nextMs"), &owed->next_ms);
+    owed->sealed = strdup(sealed ? sealed : "");
+    if (!owed->sealed)
+        return err_sys(err, "a webhook");
+    open_owed(config, name, owed);
+    return 0;
+}
+
+static int seal_owed(const struct config *config, const char *id, const char *url,
+                     const struct buf *body, struct owed *owed, struct err *err)
+{
+    char name[REPLICA_NAME_SIZE];
+    struct json_writer w;
+    AUTO(buf) struct buf text = BUF_INIT(RECORD_MAX), sealed = BUF_INIT(RECORD_MAX);
+    replica_name_in("owed", id, name);
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "url", url);
+    json_add_text(&w, "body", buf_str(body));
+    json_close(&w);
+    if (buf_check(&text, "a webhook", err) ||
+        owed_seal(config->callback_secret, name, text.data, text.len, &sealed, err))
+        return -1;
+    owed->sealed = strdup(buf_str(&sealed));
+    return owed->sealed ? 0 : err_sys(err, "a webhook");
+}
+
+int owed_put(const struct cloud *cloud, const struct config *config, const char *id,
+             const char *url, const struct buf *body, struct err *err)
+{
+    AUTO(buf) struct buf noted = BUF_INIT(URL_MAX);
+    AUTO(owed) struct owed owed = {.generation = STORAGE_ABSENT};
+    if (!exists(cloud, "told", id) && !exists(cloud, "owed", id)) {
+        if (!url && read_note(cloud, config, id, &noted, err))
+            return -1;
+        if (seal_owed(config, id, url ? url : buf_str(&noted), body, &owed, err))
+            return -1;
+        if (write_owed(cloud, id, &owed, err) && err->code != ERR_MISMATCH)
+            return -1;
+    }
+    return owed_forget(cloud, id, err);
 }
 
 /* First the word that it is told, then what was owed goes: no other is made in between. */
 static int settle(const struct cloud *cloud, const char *id, const char *how, struct err *err)
 {
-    char name[NAME_SIZE];
-    name_of("told", id, name);
+    char name[REPLICA_NAME_SIZE];
+    replica_name_in("told", id, name);
     const struct storage_at at = {cloud->bucket, name, "text/plain", STORAGE_ANY};
     if (storage_put(cloud->google, &at, how, strlen(how), NULL, err))
         return -1;
-    name_of("owed", id, name);
+    replica_name_in("owed", id, name);
     return storage_delete(cloud->google, cloud->bucket, name, STORAGE_ANY, err) ? -1 : 1;
 }
 
@@ -150,11 +254,11 @@ static int post(const struct config *config, const char *id, const struct owed *
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(buf) struct buf body = BUF_INIT(OWED_BODY_MAX);
     snprintf(message, sizeof(message), "msg_%s", id);
-    buf_adds(&body, owed->body);
-    if (!config->callback_secret) {
-        err_set(err, ERR_CONFIG, "CALLBACK_SECRET is not set: it cannot be signed");
+    if (!owed->url || !owed->body) {
+        err_set(err, ERR_MISMATCH, "it was sealed by another CALLBACK_SECRET");
         return 0;
     }
+    buf_adds(&body, owed->body);
     if (sign_webhook(config->callback_secret, message, clock_real_ms() / 1000, &body, &headers,
                      err))
         return 0;
@@ -176,7 +280,7 @@ int owed_try(const struct cloud *cloud, const struct config *config, const char 
     int64_t wait = 0;
     struct stopper stopper = {stop, arg};
     AUTO(owed) struct owed owed = {.json = NULL};
-    if (read_owed(cloud, id, &owed, err))
+    if (read_owed(cloud, config, id, &owed, err))
         return err->code == ERR_NOT_FOUND ? 1 : -1;
     if (exists(cloud, "told", id))
         return settle(cloud, id, "", err);
@@ -184,7 +288,7 @@ int owed_try(const struct cloud *cloud, const struct config *config, const char 
         return 0;
     owed.tries++;
     owed.next_ms = clock_real_ms() + TRY_MS;
-    if (write(cloud, id, &owed, &owed.generation, err))
+    if (write_owed(cloud, id, &owed, err))
         return err->code == ERR_MISMATCH ? 0 : -1; /* somebody else is at it */
     struct err why = ERR_INIT;
     int status = post(config, id, &owed, &stopper, &why);
@@ -195,7 +299,7 @@ int owed_try(const struct cloud *cloud, const struct config *config, const char 
     if (status == 410 || !schedule_next(&config->callback_retry_seconds, (int)owed.tries, 0, &wait))
         return settle(cloud, id, "given up", err);
     owed.next_ms = clock_real_ms() + wait;
-    return write(cloud, id, &owed, &owed.generation, err) && err->code != ERR_MISMATCH ? -1 : 0;
+    return write_owed(cloud, id, &owed, err) && err->code != ERR_MISMATCH ? -1 : 0;
 }
 
 static int take_id(const struct storage_object *object, void *arg)

@@ -1,13 +1,18 @@
 /*
  * Webhooks of the service at Google: owed in the bucket, handed in by whoever runs.
  *
- *     owed/ID    url, body, how often it was tried, and when it is to be tried next: made once, by
- *                the execution that ran the task (or by an instance, when that left none)
- *     told/ID    it was taken, or tried for long enough: there will be no other
+ *     owing/ID   the URL, sealed; made before the task is taken, and gone once it is owed
+ *     owed/ID    URL and body, sealed; how often it was tried, when it is to be tried next: made
+ * once, by the execution that ran the task, or by an instance when that has left none told/ID    it
+ * was taken, or tried for long enough: there will be no other
  *
  * Whoever tries writes owed/ID anew first, over the generation that it has read: so two do not try
  * at once. One that ends between its POST and told/ID leaves it to the next, who sends it again
  * under the same id, as receivers expect of webhooks.
+ *
+ * What is sealed is sealed under a key made of CALLBACK_SECRET, which instances and executions
+ * have: who may read or write the bucket learns no URL, and has nothing signed. After a change of
+ * CALLBACK_SECRET what was owed before cannot be opened any more: each look at it counts as a try.
  *
  * Threads: any.
  */
@@ -27,12 +32,22 @@
 struct store;
 int owed_print(struct store *store, const char *id, struct buf *out, struct err *err);
 
-/* Owes it, unless it is, or has been told. */
-int owed_put(const struct cloud *cloud, const char *id, const char *url, const struct buf *body,
-             struct err *err);
+/* Notes that it will be owed. Does nothing when that is noted already. */
+int owed_note(const struct cloud *cloud, const struct config *config, const char *id,
+              const char *url, struct err *err);
 
-/* Whether there is nothing more to owe: it is owed, or told. */
-bool owed_is_known(const struct cloud *cloud, const char *id);
+/* Calls fn for each that has been noted and is not owed yet; age_ms: since when it is noted. */
+int owed_each_noted(const struct cloud *cloud,
+                    void (*fn)(const char *id, int64_t age_ms, void *arg), void *arg,
+                    struct err *err);
+
+/* Forgets the note: it is owed, or nobody took the task. */
+int owed_forget(const struct cloud *cloud, const char *id, struct err *err);
+
+/* Owes it, unless it is, or has been told; the note goes. `url` may be NULL: that of the note.
+ * ERR_MISMATCH when the note cannot be opened, ERR_NOT_FOUND when there is none. */
+int owed_put(const struct cloud *cloud, const struct config *config, const char *id,
+             const char *url, const struct buf *body, struct err *err);
 
 /* Tries one that is due. 1: it is told now, or there is none; 0: later; -1: the bucket cannot be
  * reached. `stop` (with arg) breaks a try off. */

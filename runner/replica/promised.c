@@ -1,11 +1,13 @@
 #include "runner/replica/promised.h"
 
 #include "base/id.h"
+#include "runner/task/engine.h"
 #include "json/json.h"
 
 #include <string.h>
 
-void promised_print(const struct task_new *task, int64_t created_ms, struct buf *out)
+void promised_print(const struct task_new *task, const char *key, int64_t created_ms,
+                    struct buf *out)
 {
     struct json_writer w;
     json_write(&w, out);
@@ -20,6 +22,10 @@ void promised_print(const struct task_new *task, int64_t created_ms, struct buf 
     json_add_text(&w, "conversation", task->conversation);
     json_add_text(&w, "caller", task->caller);
     json_add_text(&w, "requestId", task->request_id);
+    json_add_text(&w, "key", *key ? key : NULL);
+    json_add_text(&w, "group", task->group);
+    if (task->group)
+        json_add_int(&w, "run", task->run);
     json_add_text(&w, "request", task->request);
     json_close(&w);
 }
@@ -27,7 +33,7 @@ void promised_print(const struct task_new *task, int64_t created_ms, struct buf 
 struct json *promised_parse(const char *text, size_t len, struct task_new *ret_task,
                             int64_t *ret_created_ms, bool *ret_secrets, struct err *err)
 {
-    int64_t priority = 0, not_before = 0;
+    int64_t priority = 0, not_before = 0, run = 0;
     struct json *json = json_parse(text, len, err);
     const char *id = json_text(json_get(json, "id")), *kind = json_text(json_get(json, "kind"));
     const char *request = json_text(json_get(json, "request"));
@@ -51,9 +57,25 @@ struct json *promised_parse(const char *text, size_t len, struct task_new *ret_t
     ret_task->request_id = json_text(json_get(json, "requestId"));
     if (ret_task->conversation && !id_is_valid(ret_task->conversation))
         ret_task->conversation = NULL; /* it is the name of a directory */
+    ret_task->group = json_text(json_get(json, "group"));
+    json_int(json_get(json, "run"), &run);
+    ret_task->run = (int)run;
+    if (ret_task->group && (!id_is_valid(ret_task->group) || run < 0 || run >= ENGINE_GROUP_MAX)) {
+        json_free(json);
+        err_set(err, ERR_MISMATCH, "that is no run of a group");
+        return NULL;
+    }
     if (!ret_task->caller)
         ret_task->caller = "";
     if (!ret_task->request_id)
         ret_task->request_id = "";
     return json;
+}
+
+bool promised_has_key(const char *text, size_t len, const char *key)
+{
+    struct err err;
+    AUTO(json) struct json *json = json_parse(text, len, &err);
+    const char *made_for = json_text(json_get(json, "key"));
+    return made_for && strcmp(made_for, key) == 0;
 }

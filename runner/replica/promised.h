@@ -16,12 +16,16 @@
 
 #define PROMISED_BYTES_MAX (16u << 20)
 
-/* Appends it. */
-void promised_print(const struct task_new *task, int64_t created_ms, struct buf *out);
+/* Appends it. `key` names the Idempotency-Key that it was made for; or "". */
+void promised_print(const struct task_new *task, const char *key, int64_t created_ms,
+                    struct buf *out);
 
 /* What was printed. The texts of *ret_task belong to the tree that is returned (json_free()); NULL
  * with ERR_MISMATCH when it is no such record. */
 struct json *promised_parse(const char *text, size_t len, struct task_new *ret_task,
                             int64_t *ret_created_ms, bool *ret_secrets, struct err *err);
+
+/* True when a record was made for that key. */
+bool promised_has_key(const char *text, size_t len, const char *key);
 
 #endif

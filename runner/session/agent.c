@@ -32,9 +32,10 @@ static struct plan *make_plan(struct session *session, const char *box, struct e
     strlist_add(&plan->argv, "box");
     if (config->marker)
         strlist_add(&plan->env, config->marker);
-    plan->uid = config->uid;
-    plan->gid = config->gid;
+    plan->uid = session->user.uid;
+    plan->gid = session->user.gid;
     plan->kill_grace_ms = KILL_GRACE_MS;
+    plan->resumed = 1; /* a command's `kill -STOP -1` reaches the agent, too */
     const struct task_request limits = {.limits_cpu = session->cpu,
                                         .limits_memory_mb = session->memory_mb,
                                         .limits_pids = session->pids_max,
@@ -147,6 +148,24 @@ static int hear_of_locked(struct session *session, struct err *err)
     return -1;
 }
 
+int session_take_user(struct session *session, struct err *err)
+{
+    const struct sessions_config *config = &session->sessions->config;
+    AUTO(str) char *box = path_join(session->dir, "box");
+    if (!config->walls->session_users || session->given)
+        return 0;
+    uid_t uid = session->lent ? session->user.uid : users_take(config->walls->users);
+    if (!box || uid == 0)
+        return box ? err_set(err, ERR_BUSY, "every user of RUNNER_UIDS is taken")
+                   : err_sys(err, "session");
+    session->user = (struct owner){uid, uid};
+    session->lent = true;
+    if (users_hand_over(box, (struct owner){config->uid, config->gid}, session->user, err))
+        return -1;
+    session->given = true;
+    return 0;
+}
+
 static int start(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
@@ -155,7 +174,8 @@ static int start(struct session *session, struct err *err)
     AUTO(str) char *box = path_join(session->dir, "box");
     if (!box)
         return err_sys(err, "session");
-    if (session_mend_dirs(session, err) || spawn(session, box, &control, &child, err))
+    if (session_take_user(session, err) || session_mend_dirs(session, err) ||
+        spawn(session, box, &control, &child, err))
         return -1;
     if (serve_network(session, child, err)) {
         close(control);

@@ -229,6 +229,14 @@ void detached_lost_locked(struct session *session)
 
 /* --- what callers ask ---------------------------------------------------------------------- */
 
+void detached_list_locked(const struct session *session, struct json_writer *w)
+{
+    json_open_array(w, "processes");
+    for (size_t i = 0; i < session->process_count; i++)
+        print_locked(session, &session->processes[i], w);
+    json_close(w);
+}
+
 int detached_list(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
                   struct err *err)
 {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
+#define ASK_BYTES_MAX (64u << 10) /* of a request within a message */
 
 static void add_text(struct buf *members, const char *name, const char *text)
 {
@@ -107,12 +108,14 @@ int session_write_open(struct sessions *sessions, const char *id, const struct f
     return err_set(err, ERR_INTERNAL, "the session did not open the file");
 }
 
-/* Calls the agent and prints the members of its answer, without id and ok. */
-static int call_and_print(struct session *session, const struct buf *members, struct buf *out,
-                          struct err *err)
+/* Calls the agent and prints the members of its answer, without id and ok. `file`: a request that
+ * is too long for a message, or -1. */
+static int call_and_print(struct session *session, const struct buf *members, int file,
+                          struct buf *out, struct err *err)
 {
     int fd;
-    AUTO(json) struct json *said = link_call(session, members, NULL, 0, WORK_MS, &fd, err);
+    AUTO(json)
+    struct json *said = link_call(session, members, &file, file >= 0, WORK_MS, &fd, err);
     if (!said)
         return -1;
     if (fd >= 0) { /* A long answer is in a file. */
@@ -144,7 +147,7 @@ int session_write_commit(struct sessions *sessions, const char *id, const struct
     begin(&members, "commit", write->path);
     add_text(&members, "fresh", write->fresh);
     add_wish(&members, wish);
-    return call_and_print(session, &members, out, err);
+    return call_and_print(session, &members, -1, out, err);
 }
 
 void session_write_discard(struct sessions *sessions, const char *id, struct session_write *write)
@@ -186,8 +189,14 @@ int session_work(struct sessions *sessions, const char *id, const char *work, co
     if (!session)
         return -1;
     begin(&members, work, NULL);
-    buf_add(&members, buf_str(ask), ask->len);
-    return call_and_print(session, &members, out, err);
+    if (ask->len <= ASK_BYTES_MAX) {
+        buf_add(&members, buf_str(ask), ask->len);
+        return call_and_print(session, &members, -1, out, err);
+    }
+    AUTO(buf) struct buf whole = BUF_INIT(ask->len + 32);
+    buf_addf(&whole, "{\"long\":true%s}", buf_str(ask));
+    AUTO(fd) int file = link_text_file(buf_str(&whole), whole.len, err);
+    return file < 0 ? -1 : call_and_print(session, &members, file, out, err);
 }
 
 int session_pack(struct sessions *sessions, const char *id, const char *path, struct err *err)

@@ -4,15 +4,26 @@
 #include "base/lock.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
+#include "runner/walls/walls.h"
 
 #include <stdlib.h>
 
 #define LEAVE_MS 30000 /* A guest that was told to leave has ended its programs by then. */
 
+/* Where sessions have users of their own, a session has its own from its first start on. */
+static struct session *take_with_user(struct sessions *sessions, const char *id, struct err *err)
+{
+    struct session *session = session_take(sessions, id, err);
+    if (!session || !sessions->config.walls->session_users || session_wake(session, err) == 0)
+        return session;
+    session_unref(session);
+    return NULL;
+}
+
 struct session_guest *session_enter(struct sessions *sessions, const char *id,
                                     void (*gone)(void *arg), void *arg, struct err *err)
 {
-    struct session *session = session_take(sessions, id, err);
+    struct session *session = take_with_user(sessions, id, err);
     struct session_guest *guest = session ? calloc(1, sizeof(*guest)) : NULL;
     char *box = session ? path_join(session->dir, "box") : NULL;
     if (!guest || !box) {
@@ -36,6 +47,11 @@ struct session_guest *session_enter(struct sessions *sessions, const char *id,
 const char *session_guest_box(const struct session_guest *guest)
 {
     return guest->box;
+}
+
+uid_t session_guest_user(const struct session_guest *guest)
+{
+    return guest->session->lent ? guest->session->user.uid : 0;
 }
 
 bool session_guest_is_told(struct session_guest *guest)

@@ -7,8 +7,9 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/walk.h"
 #include "runner/session/session_private.h"
-#include "runner/work/users.h"
+#include "runner/walls/walls.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +23,7 @@
 #define RECORD_BYTES_MAX (1u << 20)
 #define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
+#define DISK_LOOK_MS 50
 #define USED_EVERY_MS 60000 /* precision of the last use after a crash */
 
 /* --- references ---------------------------------------------------------------------------- */
@@ -38,6 +40,8 @@ void session_unref_locked(struct session *session)
     strlist_done(&session->egress);
     strlist_done(&session->denied);
     egress_gate_free(session->gate); /* Its thread takes no lock of ours. */
+    if (session->lent)
+        users_give(session->sessions->config.walls->users, session->user.uid);
     free(session->dir);
     free(session->metadata);
     free(session);
@@ -202,6 +206,7 @@ static struct session *session_new(struct sessions *sessions, const char *id)
     session->refs = 1;
     session->control = -1;
     session->dir = dir;
+    session->user = (struct owner){sessions->config.uid, sessions->config.gid};
     session->created_ms = session->used_ms = clock_real_ms();
     snprintf(session->id, sizeof(session->id), "%s", id);
     return session;
@@ -217,8 +222,7 @@ static const struct {
 
 static int own(const struct session *session, int fd)
 {
-    const struct sessions_config *config = &session->sessions->config;
-    return geteuid() == 0 ? fchown(fd, config->uid, config->gid) : 0;
+    return geteuid() == 0 ? fchown(fd, session->user.uid, session->user.gid) : 0;
 }
 
 /* One of the directories in `box`: whatever stands in its place is removed, and its owner may use
@@ -484,8 +488,46 @@ static void learn_denials_locked(struct session *session)
     }
 }
 
+/* What a session's files take. Counting goes on for DISK_LOOK_MS at most. */
+struct disk {
+    int64_t bytes, until_ms;
+    bool whole;
+};
+
+static int add_file_size(int dir, const char *name, const char *path, const struct stat *st,
+                         void *arg)
+{
+    struct disk *disk = arg;
+    (void)dir;
+    (void)name;
+    (void)path;
+    disk->bytes += st->st_blocks * INT64_C(512);
+    disk->whole = clock_mono_ms() < disk->until_ms;
+    return !disk->whole;
+}
+
+static struct disk count_disk(const struct session *session)
+{
+    struct disk disk = {.until_ms = clock_mono_ms() + DISK_LOOK_MS, .whole = true};
+    walk_files(open(session->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), add_file_size, &disk);
+    return disk;
+}
+
+static void add_disk(const struct session *session, const struct disk *disk, struct json_writer *w)
+{
+    json_open_object(w, "disk");
+    json_add_int(w, "usedBytes", disk->bytes);
+    json_add_bool(w, "counted", disk->whole); /* else it is at least so much */
+    if (session->disk_mb > 0)
+        json_add_int(w, "limitMb", session->disk_mb);
+    else
+        json_add_null(w, "limitMb");
+    json_close(w);
+}
+
+/* `env` and `disk` are of one session that is looked at; NULL in a list. */
 static void add_session_locked(const struct session *session, const struct buf *env,
-                               struct json_writer *w)
+                               const struct disk *disk, struct json_writer *w)
 {
     struct view *view = shellview_find_locked((struct session *)(uintptr_t)session, "default");
     json_open_object(w, NULL);
@@ -500,6 +542,10 @@ static void add_session_locked(const struct session *session, const struct buf *
     add_shells_locked(session, w);
     ptys_print_locked(session, w);
     json_add_int(w, "running", (int64_t)count_running_locked(session));
+    if (disk) {
+        detached_list_locked(session, w);
+        add_disk(session, disk, w);
+    }
     json_add_time(w, "createdAt", session->created_ms);
     json_add_time(w, "lastUsedAt", session->used_ms);
     json_add_time(w, "expiresAt", session->created_ms + session->ttl_minutes * INT64_C(60000));
@@ -522,7 +568,7 @@ void sessions_print(struct sessions *sessions, struct buf *out)
     json_open_object(&w, NULL);
     json_open_array(&w, "sessions");
     for (const struct session *at = sessions->list; at; at = at->next)
-        add_session_locked(at, NULL, &w);
+        add_session_locked(at, NULL, NULL, &w);
     json_close(&w);
     json_close(&w);
     lock_drop(&sessions->lock);
@@ -541,10 +587,11 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
         buf_clear(&env);
     if (env.len == 0)
         buf_adds(&env, "{}");
+    const struct disk disk = count_disk(session);
     lock_take(&sessions->lock);
     learn_denials_locked(session);
     json_write(&w, out);
-    add_session_locked(session, &env, &w);
+    add_session_locked(session, &env, &disk, &w);
     lock_drop(&sessions->lock);
     return 0;
 }

@@ -103,6 +103,9 @@ struct session_guest *session_enter(struct sessions *sessions, const char *id,
 /* The directory with the session's files: workspace, home, tmp. It may contain links that the
  * session has made. */
 const char *session_guest_box(const struct session_guest *guest);
+/* Whose these files are, when that is not the user of all sessions; else 0. The task's programs run
+ * as that user. */
+uid_t session_guest_user(const struct session_guest *guest);
 /* True when gone() has been called. */
 bool session_guest_is_told(struct session_guest *guest);
 void session_leave(struct session_guest *guest);

@@ -130,6 +130,8 @@ void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec);
 void detached_started_locked(struct session *session, const struct json *event);
 void detached_exited_locked(struct session *session, const struct json *event);
 void detached_lost_locked(struct session *session);
+/* Adds the member `processes`: all that are known, ended ones too. */
+void detached_list_locked(const struct session *session, struct json_writer *w);
 void detached_load(struct session *session);
 void detached_done(struct session *session);
 
@@ -137,6 +139,7 @@ void detached_done(struct session *session);
 
 struct shown {
     char *ps1, *command, *output;
+    pid_t pid; /* of the background process that it has started; 0: none */
 };
 
 struct view {
@@ -180,6 +183,10 @@ struct session_guest {
  * NOT_CHECKED, because clang does not know a lock of a struct that is declared later. */
 void guests_tell_locked(struct session *session) NOT_CHECKED;
 
+/* Where sessions have users of their own, takes one for the rest of the session's life, and gives
+ * it the session's files. Call while session->waking is the caller's. Returns 0 or -1. */
+int session_take_user(struct session *session, struct err *err);
+
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
 struct session {
@@ -207,6 +214,8 @@ struct session {
     char *from;                  /* the snapshot that it began with; or NULL */
     char *trouble;               /* why its agent cannot start; NULL: it can */
     int mounted;                 /* counts its mounts */
+    struct owner user;           /* of what is below `box`, and of its processes */
+    bool lent, given;            /* `user` is one of walls->users; its files are that user's */
 
     bool waking;
     struct child *child;

@@ -1,4 +1,5 @@
 /* Shells as callers see them. */
+#include "base/fd.h"
 #include "base/lock.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #if !defined(__clang__) /* gcc's analyzer takes what is stored in the history for lost */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
@@ -104,7 +106,30 @@ void shellview_add_locked(struct view *view, const struct exec *command)
     }
     view->history[view->count++] = (struct shown){.ps1 = strdup(command->ps1),
                                                   .command = strdup(command->text),
-                                                  .output = output_of(command)};
+                                                  .output = output_of(command),
+                                                  .pid = command->pid};
+}
+
+/* What the background process of the shell's last command has printed, when that is what it has
+ * started; NULL when it is not. The caller frees it. */
+static char *log_of_last(struct sessions *sessions, struct session *session, const char *name)
+{
+    struct err ignored;
+    pid_t pid = 0;
+    AUTO(buf) struct buf raw = BUF_INIT(SHOWN_BYTES_MAX + 1), plain = BUF_INIT(SHOWN_BYTES_MAX + 1);
+    lock_take(&sessions->lock);
+    const struct view *view = shellview_find_locked(session, name);
+    if (view && !view->running && view->count > 0)
+        pid = view->history[view->count - 1].pid;
+    lock_drop(&sessions->lock);
+    AUTO(fd) int log = pid > 0 ? detached_log(sessions, session->id, pid, &ignored) : -1;
+    char *room = log >= 0 ? buf_room(&raw, SHOWN_BYTES_MAX) : NULL;
+    ssize_t n = room ? fd_pread_full(log, room, SHOWN_BYTES_MAX, 0) : -1;
+    if (n < 0)
+        return NULL;
+    buf_grew(&raw, (size_t)n);
+    add_plain(&plain, buf_str(&raw), raw.len);
+    return strdup(buf_str(&plain));
 }
 
 int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
@@ -142,13 +167,14 @@ static void print_shown(struct json_writer *w, const char *ps1, const char *comm
     json_close(w);
 }
 
-static void print_view(const struct session *session, const struct view *view, bool console,
-                       struct buf *out)
+/* `log`: what is shown as the last command's output, or NULL. */
+static void print_view(const struct session *session, const struct view *view, const char *log,
+                       bool console, struct buf *out)
 {
     struct json_writer w;
     const struct exec *running = view->running;
     AUTO(str) char *now = running ? output_of(running) : NULL;
-    const char *last = view->count > 0 ? view->history[view->count - 1].output : NULL;
+    const char *last = log ? log : view->count > 0 ? view->history[view->count - 1].output : NULL;
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_text(&w, "session_id", session->id);
@@ -161,7 +187,7 @@ static void print_view(const struct session *session, const struct view *view, b
         json_open_array(&w, "console");
         for (size_t i = 0; i < view->count; i++)
             print_shown(&w, view->history[i].ps1, view->history[i].command,
-                        view->history[i].output);
+                        log && i + 1 == view->count ? log : view->history[i].output);
         if (running)
             print_shown(&w, running->ps1, running->text, now);
         json_close(&w);
@@ -177,10 +203,11 @@ int shellview_print(struct sessions *sessions, const char *id, const char *name,
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
         return -1;
+    AUTO(str) char *log = log_of_last(sessions, session, name);
     lock_take(&sessions->lock);
     const struct view *view = shellview_find_locked(session, name);
     if (view)
-        print_view(session, view, console, out);
+        print_view(session, view, log, console, out);
     lock_drop(&sessions->lock);
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }

@@ -159,7 +159,8 @@ struct task_new {
     const char *group;  /* of tasks that are added together, or NULL */
     int run;            /* its index there */
     bool claimed;       /* it is added as if store_claim() had claimed it, running here */
-    int64_t created_ms; /* real: it was taken then, elsewhere; 0: now */
+    int64_t created_ms; /* real: it was taken then, elsewhere, and others of its group may be here
+                         * by now; 0: now */
 };
 
 /* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key was

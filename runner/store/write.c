@@ -150,7 +150,7 @@ static int add_in_db(struct db *db, void *arg, struct err *err)
         if (found != 0)
             return found < 0 ? -1 : 0;
     }
-    if (add->tasks->group && check_group(db, add->tasks->group, err))
+    if (add->tasks->group && !add->tasks->created_ms && check_group(db, add->tasks->group, err))
         return -1;
     if (add->tasks->room && store_check_room(db, add->tasks, add->count, err))
         return -1;

@@ -46,6 +46,7 @@ struct active_task {
     bool reserved;         /* arriving, with a slot reserved for it */
     enum task_place place; /* while running or reserved */
     bool adopted;          /* it was running before this process began, and still is */
+    bool counted;          /* its end has been counted: it was given up */
     enum task_stop stop;
     int wake_fd; /* eventfd while running, else -1 */
     struct engine_watch *watches;

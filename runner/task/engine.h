@@ -184,8 +184,12 @@ void engine_print_running(struct engine *engine, struct buf *out);
 
 /* Takes up a task again whose place is PLACE_AWAY, that was given up, and whose result has come
  * (store_resume()): it runs once more, adopted, and ends as what it became. Call after
- * engine_start(). Returns 1, 0 when it is no such task or not now, or -1. */
-int engine_resume(struct engine *engine, const char *id, struct err *err);
+ * engine_start(). `counted`: engine_count() has counted it as what it was given up as. Returns 1, 0
+ * when it is no such task or not now, or -1. */
+int engine_resume(struct engine *engine, const char *id, bool counted, struct err *err);
+
+/* Counts the end of a task that may_change, which nobody has counted. */
+void engine_count(struct engine *engine, const char *id);
 
 /* Starts no task from now on, and refuses new ones. Callers that wait for a queued task are told
  * now: it stays for the next start. */

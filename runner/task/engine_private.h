@@ -80,7 +80,7 @@ void scheduler_give_back_locked(struct engine *engine) HOLDS(engine->lock);
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class) HOLDS(engine->lock);
 /* Takes up a task that is already running; nothing once the engine drains: then it stays for the
  * next start. */
-void scheduler_adopt(struct engine *engine, const struct task_record *record);
+void scheduler_adopt(struct engine *engine, const struct task_record *record, bool counted);
 /* Start and stop the thread that sends tasks to the cloud when they have waited long enough. */
 int scheduler_start(struct engine *engine, struct err *err);
 void scheduler_stop(struct engine *engine);

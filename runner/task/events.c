@@ -70,16 +70,23 @@ struct events *events_open(const char *path, struct err *err)
     return STEAL_PTR(events);
 }
 
-void events_close(struct events *events)
+int events_release(struct events *events)
 {
     struct err ignored;
     if (!events)
-        return;
+        return -1;
     if (events->fd >= 0)
         events_flush(events, &ignored);
-    fd_close(&events->fd);
+    int fd = events->fd;
     buf_done(&events->pending);
     free(events);
+    return fd;
+}
+
+void events_close(struct events *events)
+{
+    int fd = events_release(events);
+    fd_close(&fd);
 }
 
 /* Cuts the file after the last whole event when a write failed: half an event is worse than none,
@@ -161,11 +168,6 @@ void events_tell(struct events *events, void (*written)(int64_t end, void *arg),
 int64_t events_size(const struct events *events)
 {
     return events->size;
-}
-
-int events_sync(struct events *events, struct err *err)
-{
-    return fdatasync(events->fd) ? err_sys(err, "cannot sync events") : 0;
 }
 
 bool events_truncated(const struct events *events)
@@ -269,16 +271,32 @@ int64_t events_end(int fd)
     return fstat(fd, &st) ? -1 : whole_size(fd, st.st_size);
 }
 
-bool events_end_with(const char *path, const char *name)
+/* The offset of the last event's name, when it has that name; else -1. */
+static int64_t find_last_name(int fd, const char *name)
 {
     struct stat st;
     char head[128] = {0}, wanted[128];
-    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) || whole_size(fd, st.st_size) != st.st_size)
-        return false;
+        return -1;
     int64_t at = st.st_size > 0 ? whole_size(fd, st.st_size - 1) : -1;
     if (at < 0 || fd_pread_full(fd, head, sizeof(head) - 1, at) < 0)
-        return false;
+        return -1;
     int n = snprintf(wanted, sizeof(wanted), "id: %lld\nevent: %s\n", (long long)at, name);
-    return n > 0 && strncmp(head, wanted, (size_t)n) == 0;
+    return n > 0 && strncmp(head, wanted, (size_t)n) == 0 ? at + n - 1 - (int64_t)strlen(name) : -1;
+}
+
+bool events_end_with(const char *path, const char *name)
+{
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return find_last_name(fd, name) >= 0;
+}
+
+int events_rename_last(const char *path, const char *from, const char *to, struct err *err)
+{
+    REQUIRE(strlen(from) == strlen(to));
+    AUTO(fd) int fd = open(path, O_RDWR | O_CLOEXEC);
+    int64_t at = find_last_name(fd, from);
+    if (at >= 0 && fd_pwrite_all(fd, to, strlen(to), at))
+        return err_sys(err, "cannot write '%s'", path);
+    return 0;
 }

@@ -47,8 +47,9 @@ void events_tell(struct events *events, void (*written)(int64_t end, void *arg),
  * whole events only. */
 int events_flush(struct events *events, struct err *err);
 int64_t events_size(const struct events *events);
-/* Waits until everything that was written is on disk. */
-int events_sync(struct events *events, struct err *err);
+/* Takes the file, of which everything is written, from the events, which end. The caller closes it;
+ * -1 when there was none. */
+int events_release(struct events *events);
 bool events_truncated(const struct events *events);
 
 /* One event that was read. */
@@ -76,5 +77,9 @@ int64_t events_end(int fd);
 
 /* True when the file ends with a whole event of that name. Reads only that event. */
 bool events_end_with(const char *path, const char *name);
+
+/* Gives the last event another name of the same length, in place. Does nothing when the file does
+ * not end with an event of the name `from`. */
+int events_rename_last(const char *path, const char *from, const char *to, struct err *err);
 
 #endif

@@ -35,7 +35,10 @@ struct task_outcome {
     struct buf members; /* further members of the answer: ,"k":v,… */
     bool refused; /* with TASK_PENDING: its place refused it; this does not count as an attempt */
     bool truncated;
-    bool resumable; /* a later task can continue from its end */
+    bool resumable;      /* a later task can continue from its end */
+    bool may_change;     /* it is given up, and may still become something else (engine_resume());
+                          * who says so counts it (engine_count()) */
+    int64_t duration_ms; /* of its own, where it ran elsewhere; 0: as long as it took here */
 };
 
 struct task_kind {

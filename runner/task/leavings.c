@@ -3,10 +3,14 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define LATER_MS 50
 #define IDLE_MS 3600000
@@ -24,42 +28,62 @@ void leavings_done(struct leavings *leavings)
     lock_done(&leavings->lock);
 }
 
-/* Takes the next directory, once it is due. NULL at the end. */
-static char *next(struct leavings *leavings)
+/* Takes the oldest, once it is due, and with it all that are due too. Returns how many; 0 at the
+ * end. */
+static size_t take_due(struct leavings *leavings, struct leaving batch[LEAVINGS_MAX])
 {
-    char *path = NULL;
+    size_t taken = 0;
     lock_take(&leavings->lock);
-    while (!path && !(leavings->stopping && leavings->count == 0)) {
+    while (taken == 0 && !(leavings->stopping && leavings->count == 0)) {
+        int64_t now = clock_mono_ms();
         const struct leaving *oldest = &leavings->ring[leavings->first];
-        int64_t wait = leavings->count == 0 ? IDLE_MS : oldest->due_ms - clock_mono_ms();
-        if (leavings->count > 0 && (wait <= 0 || leavings->stopping)) {
-            path = oldest->path;
+        while (leavings->count > 0 && (leavings->stopping || oldest->due_ms <= now)) {
+            batch[taken++] = *oldest;
             leavings->first = (leavings->first + 1) % LEAVINGS_MAX;
             leavings->count--;
-        } else {
-            (void)lock_wait(&leavings->changed, &leavings->lock, wait);
+            oldest = &leavings->ring[leavings->first];
         }
+        if (taken == 0)
+            (void)lock_wait(&leavings->changed, &leavings->lock,
+                            leavings->count > 0 ? oldest->due_ms - now : IDLE_MS);
     }
     lock_drop(&leavings->lock);
-    return path;
+    return taken;
 }
 
-static void *remove_all(void *arg)
+/* All are on their way before the first is waited for, so that one commit of the journal does. */
+static void sync_files(struct leaving *batch, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (batch[i].fd >= 0)
+            sync_file_range(batch[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    for (size_t i = 0; i < count; i++) {
+        if (batch[i].fd >= 0 && fdatasync(batch[i].fd))
+            log_warn("task", "cannot sync events: errno %d", errno);
+        fd_close(&batch[i].fd);
+    }
+}
+
+static void *clear(void *arg)
 {
     struct err err;
-    char *path;
-    while ((path = next(arg))) {
-        if (path_remove_tree(path, &err))
-            log_warn("task", "%s", err.msg);
-        free(path);
+    size_t count;
+    struct leaving batch[LEAVINGS_MAX];
+    while ((count = take_due(arg, batch)) > 0) {
+        sync_files(batch, count);
+        for (size_t i = 0; i < count; i++) {
+            if (batch[i].path && path_remove_tree(batch[i].path, &err))
+                log_warn("task", "%s", err.msg);
+            free(batch[i].path);
+        }
     }
     return NULL;
 }
 
 int leavings_start(struct leavings *leavings, struct err *err)
 {
-    return thread_start(&leavings->thread, "task-leavings", THREAD_STACK_SMALL, remove_all,
-                        leavings, err);
+    return thread_start(&leavings->thread, "task-leavings", THREAD_STACK_SMALL, clear, leavings,
+                        err);
 }
 
 void leavings_stop(struct leavings *leavings)
@@ -71,14 +95,14 @@ void leavings_stop(struct leavings *leavings)
     thread_join(&leavings->thread);
 }
 
-bool leavings_add(struct leavings *leavings, char *path)
+bool leavings_add(struct leavings *leavings, char *path, int fd)
 {
-    REQUIRE(path);
+    REQUIRE(path || fd >= 0);
     lock_take(&leavings->lock);
     bool takes = !leavings->stopping && leavings->thread.running && leavings->count < LEAVINGS_MAX;
     if (takes) {
         size_t at = (leavings->first + leavings->count++) % LEAVINGS_MAX;
-        leavings->ring[at] = (struct leaving){path, clock_mono_ms() + LATER_MS};
+        leavings->ring[at] = (struct leaving){path, fd, clock_mono_ms() + LATER_MS};
         if (leavings->count == 1)
             pthread_cond_signal(&leavings->changed);
     }

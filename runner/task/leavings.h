@@ -1,12 +1,15 @@
 /*
- * What ended tasks have left: their directories, removed by a thread of its own a moment later.
+ * What ended tasks have left: their directories, removed by a thread of its own a moment later, and
+ * their event files, synced to disk by it.
  *
  * The moment matters. A task's end is known when its processes are gone, but the kernel may still
  * be taking down the mounts that showed the directory to them. Whoever removes the directory then
  * waits for that, busily, and holds the directory above it meanwhile, in which the next task wants
- * to make its own.
+ * to make its own. And the files of tasks that end within the same moment reach the disk together,
+ * by one commit of the file system's journal.
  *
- * Threads: any. Ownership: the engine's; leavings_add() takes the path over when it returns true.
+ * Threads: any. Ownership: the engine's; leavings_add() takes what it is given over when it returns
+ * true.
  */
 #ifndef TASK_LEAVINGS_H
 #define TASK_LEAVINGS_H
@@ -19,10 +22,10 @@
 
 #define LEAVINGS_MAX 64
 
-/* A directory to remove, not before due_ms (mono). */
 struct leaving {
-    char *path;
-    int64_t due_ms;
+    char *path;     /* a directory to remove; NULL: none */
+    int fd;         /* a file to sync and close; -1: none */
+    int64_t due_ms; /* not before (mono) */
 };
 
 struct leavings {
@@ -37,13 +40,14 @@ struct leavings {
 void leavings_init(struct leavings *leavings);
 /* Starts the thread. Returns 0 or -1. */
 int leavings_start(struct leavings *leavings, struct err *err);
-/* Removes all that is left, and ends the thread. Does nothing when it does not run. */
+/* Syncs and removes all that is left, and ends the thread. Does nothing when it does not run. */
 void leavings_stop(struct leavings *leavings);
 /* Call after leavings_stop(). */
 void leavings_done(struct leavings *leavings);
 
-/* Gives it a directory to remove that nobody uses under this name any more. False when the thread
- * does not run or has too much to do: then the caller removes the directory. */
-bool leavings_add(struct leavings *leavings, char *path);
+/* Gives it a directory that nobody uses under this name any more (or NULL) and a file that nobody
+ * writes to any more (or -1). False when the thread does not run or has too much to do: then the
+ * caller sees to both. */
+bool leavings_add(struct leavings *leavings, char *path, int fd);
 
 #endif

@@ -40,7 +40,7 @@ struct settled {
     bool broken;
 };
 
-static void count_end(struct engine *engine, const char *id)
+void engine_count(struct engine *engine, const char *id)
 {
     struct err ignored;
     AUTO(task_record) struct task_record record = {0};
@@ -66,7 +66,7 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
     int ended = store_end(engine->config.store, id, from, &end, all->err);
     all->broken |= ended < 0;
     if (ended == 1)
-        count_end(engine, id);
+        engine_count(engine, id);
     /* When events cannot be written the runner starts nevertheless: a reader will add them. */
     if (!all->broken && engine_mend_events(engine, id, all->err))
         log_warn("task", "the last event of task '%s' is missing for now: %s", id, all->err->msg);
@@ -80,7 +80,7 @@ static int settle(const struct task_record *record, void *arg)
     if (record->place == PLACE_AWAY && away && away->outlives) { /* It did not notice the
                                                                   * restart. */
         all->adopted++;
-        scheduler_adopt(all->engine, record);
+        scheduler_adopt(all->engine, record, false);
         return 0;
     }
     if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
@@ -185,7 +185,7 @@ int engine_start(struct engine *engine, struct err *err)
     return 0;
 }
 
-int engine_resume(struct engine *engine, const char *id, struct err *err)
+int engine_resume(struct engine *engine, const char *id, bool counted, struct err *err)
 {
     AUTO(task_record) struct task_record record = {0};
     lock_take(&engine->lock);
@@ -198,6 +198,6 @@ int engine_resume(struct engine *engine, const char *id, struct err *err)
         return resumed;
     if (store_get(engine->config.store, id, &record, err))
         return -1; /* It is running in the store: the next start adopts it. */
-    scheduler_adopt(engine, &record);
+    scheduler_adopt(engine, &record, counted);
     return 1;
 }

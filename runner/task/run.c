@@ -194,15 +194,18 @@ static int make_private_dir(struct task_run *run, struct err *err)
     return 0;
 }
 
-/* A task that had ended, and whose result has come, runs on: an event says so, and its last event
- * comes once more. */
+/* A task that had ended, and whose result has come, runs on. The `done` with which it was given up
+ * is no end any more: whoever reads from the beginning finds one `done`, the last. An event says
+ * what has happened. */
 static int note_late(struct task_run *run, struct err *err)
 {
     static const char late[] = "{\"message\":\"the task was given up; its result has come now\"}";
     AUTO(str) char *path = engine_events_path(run->engine, run->record.id);
     if (!path)
         return err_sys(err, "events");
-    if (!events_end_with(path, "done"))
+    if (events_rename_last(path, "done", "lost", err))
+        return -1;
+    if (!events_end_with(path, "lost"))
         return 0;
     return events_add(run->events, "late", late, sizeof(late) - 1, err) ||
                    events_flush(run->events, err)
@@ -337,8 +340,10 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     }
     if (ended == 1) {
         make_answer(run, outcome, &end);
-        numbers_ended(run->engine, run->active->kind, end.state, end.reason);
-        numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
+        if (!outcome->may_change && !run->active->counted)
+            numbers_ended(run->engine, run->active->kind, end.state, end.reason);
+        if (!outcome->may_change)
+            numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
     }
 }
 
@@ -372,14 +377,6 @@ static void conclude(struct task_run *run)
         log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
-/* The answer is in the store; its events are synced to disk while nobody waits. */
-static void keep_events(const struct task_run *run)
-{
-    struct err err;
-    if (run->events && events_sync(run->events, &err))
-        log_warn("task", "%s", err.msg);
-}
-
 static void log_end(const struct task_run *run, const struct task_outcome *outcome,
                     int64_t duration_ms)
 {
@@ -389,16 +386,28 @@ static void log_end(const struct task_run *run, const struct task_outcome *outco
     (void)run;
 }
 
-static void clean_up(struct task_run *run)
+/* Leaves the directory and the events' file to the engine's leavings: nobody waits for them. */
+static void leave(struct task_run *run)
 {
     struct err err;
-    if (run->aside && leavings_add(&run->engine->leavings, run->dir))
+    if (run->events)
+        events_tell(run->events, NULL, NULL); /* The active task may be freed. */
+    int events = events_release(run->events);
+    bool left = (run->aside || events >= 0) &&
+                leavings_add(&run->engine->leavings, run->aside ? run->dir : NULL, events);
+    if (left && run->aside)
         run->dir = NULL;
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
-    if (run->events)
-        events_tell(run->events, NULL, NULL); /* The active task may be freed. */
-    events_close(run->events);
+    if (!left && events >= 0 && fdatasync(events))
+        log_warn("task", "cannot sync events: errno %d", errno);
+    if (!left)
+        fd_close(&events);
+}
+
+static void clean_up(struct task_run *run)
+{
+    leave(run);
     redact_free(run->redact);
     buf_wipe(&run->secrets);
     buf_done(&run->sealed);
@@ -467,6 +476,8 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
         fail_outcome(outcome, &err);
     int64_t duration =
         run->active->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
+    if (outcome->duration_ms > 0)
+        duration = outcome->duration_ms;
     if (keep_for_next_start(run, outcome) || outcome->state == TASK_RUNNING)
         return;
     if (task_state_is_active(outcome->state) && pause_task(run, outcome))
@@ -504,7 +515,6 @@ void run_live(struct engine *engine, struct active_task *active)
         engine_put_back(engine, active);
     } else {
         engine_retire(engine, active, outcome.state, run.answer.len > 0 ? &run.answer : NULL);
-        keep_events(&run);
         clean_up(&run);
     }
     buf_done(&outcome.output);

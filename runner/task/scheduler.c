@@ -240,13 +240,14 @@ void scheduler_schedule_locked(struct engine *engine)
         pthread_cond_signal(&engine->clock);
 }
 
-void scheduler_adopt(struct engine *engine, const struct task_record *record)
+void scheduler_adopt(struct engine *engine, const struct task_record *record, bool counted)
 {
     lock_take(&engine->lock);
     bool stays = engine->draining || active_find(&engine->table, record->id);
     struct active_task *active = stays ? NULL : active_add(&engine->table, record->id);
     if (active) {
         active_adopt(&engine->table, active, record);
+        active->counted = counted;
         engine->threads++;
         if (start_thread(engine, active)) {
             engine->threads--;

@@ -7,10 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SERVICE_DEFAULTS "/usr/local/lib/claude-runner/defaults.env"
-#define PACKAGE_DEFAULTS "/usr/lib/claude-runner/defaults.env"
-#define SERVICE_FILE "/etc/claude-runner.env"
-
 static int add_file(struct upkeep_options *options, const char *path)
 {
     if (options->env_file_count == CONFIG_ENV_FILES_MAX)
@@ -44,18 +40,6 @@ static int parse(int argc, char **argv, struct upkeep_options *options)
     return optind < argc ? -1 : 0;
 }
 
-/* The installed service's files, or the one of this checkout. */
-static void find_files(struct upkeep_options *options)
-{
-    static const char *const files[] = {PACKAGE_DEFAULTS, SERVICE_DEFAULTS, SERVICE_FILE};
-    bool installed = access(SERVICE_FILE, R_OK) == 0;
-    for (size_t i = 0; installed && i < COUNT_OF(files); i++)
-        if (access(files[i], R_OK) == 0)
-            add_file(options, files[i]);
-    if (!installed && access(".env", R_OK) == 0)
-        add_file(options, ".env");
-}
-
 struct config *upkeep_settings(int argc, char **argv, struct upkeep_options *options,
                                int *ret_status)
 {
@@ -69,9 +53,9 @@ struct config *upkeep_settings(int argc, char **argv, struct upkeep_options *opt
         *ret_status = parsed > 0 ? 0 : 2;
         return NULL;
     }
-    if (options->env_file_count == 0)
-        find_files(options);
     memcpy(source.env_files, options->env_files, sizeof(source.env_files));
+    if (options->env_file_count == 0)
+        config_find_service(&source);
     struct config *config = config_load(&source, &report, &err);
     for (size_t i = 0; i < report.errors.count; i++)
         fprintf(stderr, "claude-runner: error: %s\n", report.errors.items[i]);

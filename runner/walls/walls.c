@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/walls/shown.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -13,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCRIPT_BYTES 16384
 #define MORE_MB 4 /* for a session that is over its limit: enough to remove what is too much */
 
 /* Directories of a run, and where tier full shows them. */
@@ -101,70 +101,6 @@ static int add_places(const struct walls *walls, const struct walls_run *run, st
     return 0;
 }
 
-static bool is_shown(const char *path)
-{
-    return str_starts(path, "/usr/") || str_starts(path, "/opt/") || str_starts(path, "/bin/");
-}
-
-/* Cuts a path after its outermost node_modules; false when it has none. */
-static bool cut_to_modules(char *path)
-{
-    static const char modules[] = "/node_modules/";
-    char *among = strstr(path, modules);
-    if (among)
-        among[sizeof(modules) - 2] = '\0';
-    return among != NULL;
-}
-
-/* Shows one program, alone or with the modules around it, also under the name `path`. */
-static void show_file(struct plan *plan, char *path, char *real)
-{
-    bool modules = cut_to_modules(real);
-    if (is_shown(real))
-        return;
-    add_bind(plan, "ro", real, real);
-    /* Outside of tier full the path leads there by itself. */
-    if (plan->jail.tier == JAIL_FULL && modules == cut_to_modules(path) && strcmp(path, real) != 0)
-        add_bind(plan, "ro", real, path);
-}
-
-/* Shows programs that a script names by absolute paths: a wrapper executes what it wraps. */
-static void show_wrapped(struct plan *plan, const char *script)
-{
-    static const char ends[] = " \t\r\n\"'`;&|<>()${}=";
-    char text[SCRIPT_BYTES + 1], *save = NULL;
-    struct stat st;
-    AUTO(fd) int fd = open(script, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, SCRIPT_BYTES);
-    if (n < 2 || memcmp(text, "#!", 2) != 0)
-        return;
-    text[n] = '\0';
-    for (char *word = strtok_r(text + 2, ends, &save); word; word = strtok_r(NULL, ends, &save)) {
-        AUTO(str) char *real = *word == '/' ? realpath(word, NULL) : NULL;
-        if (!real || stat(real, &st) || !S_ISREG(st.st_mode) || access(real, X_OK))
-            continue;
-        show_file(plan, word, real);
-    }
-}
-
-/* Shows the program at its real path: its own path may lead there by links outside. */
-static int add_program(struct plan *plan, struct err *err)
-{
-    AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
-    if (!real)
-        return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
-    if (is_shown(plan->argv.items[0]) && is_shown(real))
-        return 0;
-    if (str_replace(&plan->argv.items[0], real))
-        return err_sys(err, "arguments");
-    show_wrapped(plan, real);
-    AUTO(str) char *same = strdup(real);
-    if (!same)
-        return err_sys(err, "arguments");
-    show_file(plan, same, real);
-    return 0;
-}
-
 /* Adds further paths that the owner shows to tasks: "path" or "path:rw". */
 static void add_paths(const struct strlist *paths, struct plan *plan)
 {
@@ -212,7 +148,8 @@ void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
     }
 }
 
-/* What all jails have: limits, hidden paths, the owner's paths, the program. */
+/* What all jails have: limits, hidden paths, the owner's paths, the program; `dir` (NULL: none)
+ * counts for the limit of the disk. */
 static int begin(const struct walls *walls, const struct task_request *request, const char *dir,
                  struct plan *plan, struct err *err)
 {
@@ -220,13 +157,14 @@ static int begin(const struct walls *walls, const struct task_request *request, 
     plan->jail.tier = walls->tier;
     plan->jail.filter = JAIL_FILTER_TASK;
     set_limits(config, request, &plan->jail);
-    strlist_add(&plan->jail.counted, dir);
+    if (dir)
+        strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);
     strlist_add(&plan->jail.hidden, config->claude_config_dir);
     if (walls->tier == JAIL_NONE)
         return 0;
     add_paths(&config->jail_paths, plan);
-    return add_program(plan, err);
+    return shown_program(plan, err);
 }
 
 int walls_build(const struct walls *walls, const struct task_request *request,
@@ -282,6 +220,15 @@ int walls_helper(const struct walls *walls, const char *dir, const char *reads, 
         add_bind(plan, "rw", dir, dir);
     if (walls->tier != JAIL_NONE && reads)
         add_bind(plan, "ro", reads, reads);
+    return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
+}
+
+int walls_alone(const struct walls *walls, struct plan *plan, struct err *err)
+{
+    const struct task_request request = {0};
+    plan->jail.net = walls->gate ? JAIL_NET_OWN : JAIL_NET_HOST;
+    if (begin(walls, &request, NULL, plan, err))
+        return -1;
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 

@@ -19,6 +19,7 @@ struct walls {
     enum jail_tier tier;            /* of tasks' jails */
     bool gate;                      /* whether they have a network behind a gate */
     struct users *users;            /* one for each task (work/users.h), or NULL */
+    bool session_users;             /* there are enough of them for a session each, too */
 };
 
 /* The run in `dir`; with a session, `box` is the directory whose workspace, home and tmp the run
@@ -52,6 +53,10 @@ const char *walls_box_dir(const struct walls *walls, const char *dir);
  * where jails have a network of their own it has none; its disk use is not limited. */
 int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
                  struct err *err);
+
+/* Fills plan->jail for a program that is only looked at: it sees itself, as it would in a task, and
+ * nothing of the runner's; where jails have a network of their own it has none. */
+int walls_alone(const struct walls *walls, struct plan *plan, struct err *err);
 
 /* Makes the gate of one task's jails, which serves each of them. Returns 0 with *ret_gate, which is
  * NULL where jails have none; the caller frees it. `ours`: which of the runner's own servers the

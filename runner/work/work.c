@@ -36,7 +36,7 @@ struct output {
 struct work {
     const struct work_order *order;
     struct plan plan; /* the order's plan, whose parts it borrows, with another user */
-    bool lent;        /* plan.uid is a user of order->users */
+    bool lent;        /* plan.uid is order->as or a user of order->users */
     struct child *child;
     int in_fd; /* our end of its standard input, else -1 */
     struct output outputs[OUTPUTS];
@@ -411,7 +411,7 @@ static int lend_user(struct work *work, struct err *err)
     work->plan = *order->plan;
     if (!order->users || !order->given || order->plan->mounts.count > 0)
         return 0;
-    uid_t uid = users_take(order->users);
+    uid_t uid = order->as ? order->as : users_take(order->users);
     if (uid == 0)
         return err_set(err, ERR_BUSY, "every user of RUNNER_UIDS runs a program already");
     work->lent = true;
@@ -427,7 +427,9 @@ static void take_user_back(struct work *work, bool ended)
     struct err ignored;
     const struct work_order *order = work->order;
     if (work->lent && ended &&
-        users_hand_over(order->given, owner_of(&work->plan), owner_of(order->plan), &ignored) == 0)
+        users_hand_over(order->given, owner_of(&work->plan), owner_of(order->plan), &ignored) ==
+            0 &&
+        !order->as)
         users_give(order->users, work->plan.uid);
 }
 

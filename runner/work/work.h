@@ -123,6 +123,7 @@ struct work_order {
      * `users`. While it runs, that user owns what the plan's user owns in the directory `given`. */
     struct users *users;
     const char *given;
+    uid_t as; /* not 0: the user that the caller has taken for it, instead of one out of `users` */
     struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */
     struct work_input in;
     struct work_output out, errors;

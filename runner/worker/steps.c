@@ -12,6 +12,7 @@
 #include "runner/cloudbox/visit.h"
 #include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
+#include "runner/replica/carried.h"
 #include "runner/replica/owed.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
@@ -156,6 +157,12 @@ static void on_grew(struct engine_watch *watch, int64_t end)
     courier_grew(((struct follow *)watch)->courier, end);
 }
 
+/* Instances of the service at Google see the task: what it leaves is found in the bucket. */
+static bool is_of_service(void)
+{
+    return getenv(FOLDER_ENV_WEBHOOK) != NULL;
+}
+
 static int fetch_inputs(struct job *job, struct err *err)
 {
     const struct payload *payload = &job->payload;
@@ -164,7 +171,7 @@ static int fetch_inputs(struct job *job, struct err *err)
     struct task_request *request = task_request_load(payload->request, strlen(payload->request),
                                                      *payload->secrets ? payload->secrets : NULL,
                                                      strlen(payload->secrets), err);
-    if (request && request->callback_url && getenv(FOLDER_ENV_WEBHOOK) &&
+    if (request && request->callback_url && is_of_service() &&
         str_replace(&job->callback_url, request->callback_url))
         return err_sys(err, "the webhook");
     return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
@@ -385,6 +392,9 @@ static void hand_in_conversation(struct job *job)
     job->result.conversation = sent == 1;
     if (sent < 0)
         log_warn("job", "the session cannot be gone on with: %s", err.msg);
+    if (sent == 1 && is_of_service() &&
+        carried_leave(&job->cloud, job->conversation, job->id, &err))
+        log_warn("job", "the session cannot be gone on with: %s", err.msg);
 }
 
 int steps_hand_in_outputs(struct job *job, struct err *err)
@@ -431,7 +441,9 @@ void steps_hand_in_webhook(struct job *job)
     int rc = 0;
     if (job->webhook.len == 0)
         return;
-    if (owed_put(&job->cloud, job->id, job->callback_url, &job->webhook, &err)) {
+    if (job_is_hurried(job)) /* Whoever ended it knows why, and owes it. */
+        return;
+    if (owed_put(&job->cloud, job->config, job->id, job->callback_url, &job->webhook, &err)) {
         log_error("job", "its webhook is not handed in: %s", err.msg);
         return;
     }

@@ -28,6 +28,7 @@ struct head {
     const char *method;
     const char *path; /* decoded; "*" for OPTIONS * */
     const char *odd;  /* why the path is not plain text ("has a control character"), or NULL */
+    bool odd_slash;   /* `odd` says only that it has an encoded slash or backslash */
     int minor;        /* HTTP/1.minor */
     struct head_pair fields[HEAD_FIELDS_MAX];
     size_t field_count;

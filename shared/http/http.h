@@ -42,6 +42,9 @@ typedef void http_handler(struct http_request *req, void *arg);
 /* Flag of a route whose path may hold control characters and bytes that are not UTF-8, as file
  * names may. */
 #define HTTP_ANY_BYTES 0x80000000u
+/* Flag of a route whose rest ("{path...}") is a file's path: %2F in it is a slash, so that callers
+ * may encode the whole path as one part, and %5C a backslash. */
+#define HTTP_FILE_PATH 0x40000000u
 
 /* One row of the routing table. `path` is exact; a part in braces, "/tasks/{id}", takes one
  * non-empty segment (percent-decoded); a last part "{path...}" takes the rest, slashes included.
@@ -50,7 +53,7 @@ struct http_route {
     const char *method;
     const char *path;
     http_handler *handle;
-    unsigned flags; /* the owner's, but for HTTP_ANY_BYTES */
+    unsigned flags; /* the owner's, but for HTTP_ANY_BYTES and HTTP_FILE_PATH */
 };
 
 struct http_config {

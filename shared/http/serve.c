@@ -79,7 +79,8 @@ static void dispatch(struct http_request *req)
     struct conn *conn = req->conn;
     struct err err;
     route_find(config->routes, config->route_count, req->head.method, req->head.path, &req->match);
-    if (req->head.odd && !(req->match.route && req->match.route->flags & HTTP_ANY_BYTES)) {
+    unsigned takes = HTTP_ANY_BYTES | (req->head.odd_slash ? HTTP_FILE_PATH : 0);
+    if (req->head.odd && !(req->match.route && req->match.route->flags & takes)) {
         err_set(&err, ERR_INVALID, "the path %s", req->head.odd);
         http_send_error(req, &err, NULL);
         return;

@@ -14,14 +14,18 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decodes text in place. The result may not hold NUL, nor bytes of `forbidden` that were written as
- * %XX. *ret_odd says why the result is not plain text (control characters, broken UTF-8); NULL when
- * it is. */
-static int decode(char *text, bool plus_is_space, const char *forbidden, const char *what,
-                  const char **ret_odd, struct err *err)
+/* What is unusual about a decoded text; NULL: nothing. */
+struct oddity {
+    const char *slash; /* a slash or a backslash was written as %XX */
+    const char *bytes; /* it is no plain text */
+};
+
+/* Decodes text in place. The result may not hold NUL. */
+static int decode(char *text, bool plus_is_space, const char *what, struct oddity *ret_odd,
+                  struct err *err)
 {
     char *to = text;
-    *ret_odd = NULL;
+    *ret_odd = (struct oddity){0};
     for (const char *from = text; *from; from++) {
         char c = *from;
         bool encoded = c == '%';
@@ -32,31 +36,31 @@ static int decode(char *text, bool plus_is_space, const char *forbidden, const c
                 return err_set(err, ERR_INVALID, "the %s has a '%%' without two hex digits", what);
             c = (char)(high * 16 + low);
             from += 2;
-            if (c != '\0' && strchr(forbidden, c))
-                return err_set(err, ERR_INVALID, "the %s has an encoded slash", what);
         } else if (c == '+' && plus_is_space) {
             c = ' ';
         }
         if (c == '\\' && encoded)
-            *ret_odd = "has an encoded backslash";
+            ret_odd->slash = "has an encoded backslash";
+        if (c == '/' && encoded)
+            ret_odd->slash = "has an encoded slash";
         if (c == '\0')
             return err_set(err, ERR_INVALID, "the %s has a control character", what);
         if ((unsigned char)c < 0x20 || c == 0x7f)
-            *ret_odd = "has a control character";
+            ret_odd->bytes = "has a control character";
         *to++ = c;
     }
     *to = '\0';
     if (!str_is_utf8(text, (size_t)(to - text)))
-        *ret_odd = "is not valid UTF-8";
+        ret_odd->bytes = "is not valid UTF-8";
     return 0;
 }
 
 int target_decode(char *text, const char *what, struct err *err)
 {
-    const char *odd;
-    if (decode(text, true, "", what, &odd, err))
+    struct oddity odd;
+    if (decode(text, true, what, &odd, err))
         return -1;
-    return odd ? err_set(err, ERR_INVALID, "the %s %s", what, odd) : 0;
+    return odd.bytes ? err_set(err, ERR_INVALID, "the %s %s", what, odd.bytes) : 0;
 }
 
 static int check_segments(const char *path, struct err *err)
@@ -117,8 +121,11 @@ int target_parse(char *target, struct head *head, struct err *err)
     char *query = strchr(path, '?');
     if (query)
         *query++ = '\0';
-    if (decode(path, false, "/", "path", &head->odd, err) < 0 || check_segments(path, err) < 0)
+    struct oddity odd;
+    if (decode(path, false, "path", &odd, err) < 0 || check_segments(path, err) < 0)
         return -1;
+    head->odd = odd.bytes ? odd.bytes : odd.slash;
+    head->odd_slash = !odd.bytes && odd.slash;
     head->path = *path ? path : "/";
     return query ? parse_query(query, head, err) : 0;
 }

@@ -174,6 +174,11 @@ static const char *const denied_to_python[] = {
     "pidfd_send_signal",
 };
 
+/* Where other processes can be named, a run signals nobody, not even itself. */
+static const char *const denied_to_python_among_others[] = {
+    "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo",
+};
+
 /* Without an ipc namespace a task's segments would remain for the next task. */
 static const char *const denied_without_ipc[] = {
     "shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgctl", "mq_open", "ipc",
@@ -387,6 +392,9 @@ static int add_rules(scmp_filter_ctx ctx, int kind)
         rc = deny_terminals(ctx);
     if (rc == 0 && python)
         rc = deny_all(ctx, denied_to_python, COUNT_OF(denied_to_python), EPERM);
+    if (rc == 0 && python && kind & KIND_NOT_ALONE)
+        rc = deny_all(ctx, denied_to_python_among_others, COUNT_OF(denied_to_python_among_others),
+                      EPERM);
     if (rc == 0 && !python)
         rc = deny_sockets(ctx, kind & KIND_RESTRICTED);
     if (rc == 0 && kind & KIND_NOT_ALONE)

@@ -76,7 +76,8 @@ struct jail_policy {
     int net;    /* enum jail_net */
     int filter; /* enum jail_filter */
     /* Three each: mode, path outside, path inside. Mode is "ro" or "rw", with '?' after it when a
-     * missing path is to be skipped. In tier restricted nothing moves: both paths are the same.
+     * missing path is to be skipped; "ln" makes the path inside a link to the path outside, unless
+     * something is there. In tier restricted nothing moves: both paths are the same.
      * The system (/usr, what of /etc programs need, /dev, /proc) is always there. */
     struct strlist binds;
     /* Paths outside that must not show through a read-only part of the system (tier full). */

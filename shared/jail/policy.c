@@ -286,9 +286,11 @@ static int add_at_depth(struct jail *jail, int depth)
             add_step(jail, cover, "size=4k,nr_inodes=2,mode=555", hidden->items[i]))
             return -1;
     for (size_t i = 0; i < jail->policy.binds.count; i += 3) {
-        const struct step step = {
+        const struct step link = {.kind = STEP_LINK, .optional = true};
+        const struct step bind = {
             .kind = STEP_BIND, .read_only = at[i][1] == 'o', .optional = at[i][2] == '?'};
-        if (depth_of(at[i + 2]) == depth && add_step(jail, step, at[i + 1], at[i + 2]))
+        if (depth_of(at[i + 2]) == depth &&
+            add_step(jail, at[i][0] == 'l' ? link : bind, at[i + 1], at[i + 2]))
             return -1;
     }
     return 0;
@@ -320,7 +322,7 @@ static bool is_plain_path(const char *path)
 
 static int check_binds(const struct jail_policy *policy, struct err *err)
 {
-    static const char *const modes[] = {"ro", "rw", "ro?", "rw?"};
+    static const char *const modes[] = {"ro", "rw", "ro?", "rw?", "ln"};
     char *const *at = policy->binds.items;
     if (policy->binds.count % 3)
         return err_set(err, ERR_INVALID, "jail: binds come in threes");
@@ -329,7 +331,8 @@ static int check_binds(const struct jail_policy *policy, struct err *err)
         for (size_t m = 0; m < COUNT_OF(modes); m++)
             known |= strcmp(at[i], modes[m]) == 0;
         if (!known)
-            return err_set(err, ERR_INVALID, "jail: a bind is 'ro' or 'rw', not '%.20s'", at[i]);
+            return err_set(err, ERR_INVALID, "jail: a bind is 'ro', 'rw' or 'ln', not '%.20s'",
+                           at[i]);
         for (int k = 1; k <= 2; k++)
             if (!is_plain_path(at[i + k]))
                 return err_set(err, ERR_INVALID, "jail: '%.100s' is no whole path", at[i + k]);

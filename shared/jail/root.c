@@ -91,7 +91,13 @@ static int make_link(int top, const struct step *step)
 {
     const char *name;
     AUTO(fd) int parent = open_parent(top, step->to, &name);
-    return parent < 0 ? -1 : symlinkat(step->from, parent, name);
+    if (parent >= 0 && symlinkat(step->from, parent, name) == 0)
+        return 0;
+    /* It is there already, or below a link or a tree that is shown as it is. */
+    return step->optional && (errno == EEXIST || errno == ELOOP || errno == ENOTDIR ||
+                              errno == EROFS || errno == EACCES)
+               ? 0
+               : -1;
 }
 
 static int make_file(int top, const struct step *step)

@@ -94,8 +94,8 @@ static mode_t type_of(const char *path)
     return stat(path, &st) ? 0 : st.st_mode & S_IFMT;
 }
 
-/* False for a plan that no template serves: a bind that becomes a link is made in the root
- * itself. */
+/* False for a plan that no template serves: a link of its own, or a bind that becomes one, is made
+ * in the root itself. */
 static bool find_shape(const struct jail *jail, uint64_t *ret_shape)
 {
     uint64_t hash = HASH_START;
@@ -103,7 +103,7 @@ static bool find_shape(const struct jail *jail, uint64_t *ret_shape)
         const struct step *step = &jail->steps[i];
         const unsigned how[] = {step->kind, step->read_only, step->optional, step->common,
                                 step->kind == STEP_BIND && !step->common ? type_of(step->from) : 0};
-        if (!step->common && root_makes_link(step))
+        if (!step->common && (step->kind == STEP_LINK || root_makes_link(step)))
             return false;
         hash = add_text(add_bytes(hash, how, sizeof(how)), step->to);
         if (step->common)

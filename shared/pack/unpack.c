@@ -261,6 +261,9 @@ static int refuse(const char *name, struct err *err)
     if (errno == ENAMETOOLONG)
         return err_set(err, ERR_MISMATCH, "the archive holds the name '%.100s…', which is too long",
                        name);
+    if (errno == EROFS || errno == EACCES || errno == EPERM)
+        return err_set(err, ERR_FORBIDDEN, "'%.100s' may not be written there: %s", name,
+                       strerror(errno));
     return err_sys(err, "cannot unpack '%.100s'", name);
 }
 

@@ -215,8 +215,12 @@ static void reap(struct init *init)
     int status;
     pid_t pid;
     struct rusage usage;
-    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
-        if (pid == init->program) {
+    int also = init->plan->resumed ? WUNTRACED : 0;
+    while ((pid = wait4(-1, &status, WNOHANG | also, &usage)) > 0) {
+        if (WIFSTOPPED(status)) {
+            if (pid == init->program)
+                kill(pid, SIGCONT);
+        } else if (pid == init->program) {
             init->program = 0;
             say(init->control, WIRE_EXITED, status, usage.ru_maxrss, NULL);
         } else if (init->program == 0) {

@@ -34,6 +34,7 @@ struct plan {
     uid_t uid;             /* the user to become when the launcher can */
     gid_t gid;
     int kill_grace_ms;       /* between TERM and KILL when the tree is ended */
+    int resumed;             /* 1: the program itself goes on at once when anybody has stopped it */
     struct jail_policy jail; /* its walls and limits; zero is none */
 };
 
@@ -48,6 +49,7 @@ struct plan {
     NUMBER(uid, UINT32_MAX)                 \
     NUMBER(gid, UINT32_MAX)                 \
     NUMBER(kill_grace_ms, INT32_MAX)        \
+    NUMBER(resumed, 1)                      \
     LIST(jail.binds)                        \
     LIST(jail.hidden)                       \
     LIST(jail.counted)                      \

@@ -23,14 +23,18 @@ struct regex *regex_new(const char *pattern, struct err *err)
     PCRE2_SIZE at;
     PCRE2_UCHAR text[160];
     struct regex *match = calloc(1, sizeof(*match));
-    if (!match) {
+    pcre2_compile_context *lines = match ? pcre2_compile_context_create(NULL) : NULL;
+    if (!lines) {
         err_sys(err, "pattern");
+        free(match);
         return NULL;
     }
+    pcre2_set_newline(lines, PCRE2_NEWLINE_ANYCRLF);
     match->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                                 PCRE2_MULTILINE | PCRE2_UTF | PCRE2_MATCH_INVALID_UTF |
                                     PCRE2_NEVER_BACKSLASH_C,
-                                &error, &at, NULL);
+                                &error, &at, lines);
+    pcre2_compile_context_free(lines);
     if (!match->code) {
         pcre2_get_error_message(error, text, sizeof(text));
         err_set(err, ERR_INVALID, "the pattern is wrong at character %zu: %s", (size_t)at,

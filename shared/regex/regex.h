@@ -16,8 +16,8 @@
 
 struct regex;
 
-/* Compiles a pattern in which '^' and '$' match at line ends. ERR_INVALID, with the place, for an
- * invalid pattern. */
+/* Compiles a pattern in which '^' and '$' match at line ends, "\n" or "\r\n". ERR_INVALID, with the
+ * place, for an invalid pattern. */
 struct regex *regex_new(const char *pattern, struct err *err);
 void regex_free(struct regex *match);
 DEFINE_AUTO(regex, struct regex *, regex_free)

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     AUTO(buf) struct buf text = BUF_INIT(PROMISED_BYTES_MAX);
     task.secrets = secrets ? "" : NULL;
-    promised_print(&task, created_ms, &text);
+    promised_print(&task, "", created_ms, &text);
     if (!buf_ok(&text))
         return 0;
     AUTO(json)
@@ -30,7 +30,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         promised_parse(buf_str(&text), text.len, &again, &created_again_ms, &secrets_again, &err);
     if (!other || !id_is_valid(again.id) || created_again_ms != created_ms ||
         secrets_again != secrets || strcmp(again.request, task.request) != 0 ||
-        again.priority < 0 || again.priority > 9)
+        (again.group != NULL) != (task.group != NULL) || again.run != (task.group ? task.run : 0) ||
+        (again.group && strcmp(again.group, task.group) != 0) || again.priority < 0 ||
+        again.priority > 9)
         abort();
     return 0;
 }

@@ -164,6 +164,82 @@ static void a_cli_that_does_not_start_is_a_reason_until_it_does(void **state)
     runner_free(own);
 }
 
+/* Writes CLAUDE_BIN anew and checks the version that it prints in a task's jail. NULL: none, with
+ * the reason by name. */
+static void assert_cli(struct runner *own, const char *script, const char *version)
+{
+    char *claude = textf("%s/claude", own->shared);
+    char *command = textf("d='%s'; %s", own->shared, script);
+    proc_shell(command);
+    struct reply *reply = runner_get(own, "/health?verbose=true");
+    if (version && strcmp(json_text(reply->json, "claude.version"), version) != 0)
+        fail_msg("%s: %s", script, reply->body);
+    if (!version)
+        assert_json_contains(reply->json, "claude.error", "alone");
+    reply_free(reply);
+    assert_true(is_reason(own, "cli_broken") == !version);
+    assert_int_equal(unlink(claude), 0);
+    free(command);
+    free(claude);
+}
+
+/* What CLAUDE_BIN leads to is shown in jails, wherever it lies; what it computes is not. */
+static void a_wrapper_shows_what_it_leads_to(void **state)
+{
+    (void)state;
+    static const char *const leading[] = {
+        "ln -s far/node_modules/.bin/cli $d/claude",
+        "echo \"exec $d/far/node_modules/.bin/cli\" >>$d/new",
+        "echo \"exec $d/link\" >>$d/new",
+        "echo \"exec '$d/../shared/link'\" >>$d/new",
+        "echo 'here=$(dirname \"$0\")\nexec \"$here/../shared/far/node_modules/cli/cli\"' >>$d/new",
+        "echo 'exec cli' >>$d/new",
+        "echo \"#!/usr/bin/env engine\n. $d/far/node_modules/cli/lib\" >$d/new",
+        "echo \"exec engine $d/far/node_modules/cli/cli\" >>$d/new",
+    };
+    struct runner *own = runner_new();
+    char *claude = textf("%s/claude", own->shared), *path = textf("%s/bin:/usr/bin", own->shared);
+    char *make =
+        textf("cd '%s' && umask 022 && mkdir -p bin far/node_modules/cli far/node_modules/.bin && "
+              "echo 'echo 2.1.332' >far/node_modules/cli/lib && "
+              "echo '#!/bin/sh\n. \"$(dirname \"$(readlink -f \"$0\")\")/lib\"' "
+              ">far/node_modules/cli/cli && "
+              "ln -s ../cli/cli far/node_modules/.bin/cli && "
+              "ln -s far/node_modules/.bin/cli link && ln -s ../link bin/cli && "
+              "echo '#!/bin/sh\nexec sh \"$@\"' >bin/engine && "
+              "echo '#!/bin/sh\necho 2.1.331' >alone && "
+              "chmod 755 alone bin/engine far/node_modules/cli/cli",
+              own->shared);
+    proc_shell(make);
+    runner_set(own, "CLAUDE_BIN", claude);
+    runner_set(own, "PATH", path);
+    runner_set(own, "JAIL_PATHS", NULL);
+    runner_start(own);
+    for (size_t i = 0; i < COUNT(leading); i++) {
+        char *script = textf("echo '#!/bin/sh' >$d/new; chmod 755 $d/new; %s; "
+                             "[ -L $d/claude ] || mv $d/new $d/claude",
+                             leading[i]);
+        assert_cli(own, script, "2.1.332");
+        free(script);
+    }
+    struct reply *reply = runner_get(own, "/health?verbose=true");
+    const bool hidden = strcmp(json_text(reply->json, "jail.tier"), "none") != 0;
+    reply_free(reply);
+    assert_cli(own,
+               "echo '#!/bin/sh\nname=al; exec ${0%/*}/${name}one' >$d/claude; chmod 755 $d/claude",
+               hidden ? NULL : "2.1.331");
+    assert_int_equal(runner_stop(own, 30000), 0);
+    runner_set(own, "JAIL_PATHS", own->shared);
+    runner_start(own);
+    assert_cli(own,
+               "echo '#!/bin/sh\nname=al; exec ${0%/*}/${name}one' >$d/claude; chmod 755 $d/claude",
+               "2.1.331");
+    free(make);
+    free(path);
+    free(claude);
+    runner_free(own);
+}
+
 static void a_network_that_is_down_is_a_reason(void **state)
 {
     (void)state;
@@ -380,6 +456,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_refused_credential_is_counted_with_its_task),
         cmocka_unit_test(a_refresh_says_whether_it_refreshed_and_how_the_login_is),
         cmocka_unit_test(a_cli_that_does_not_start_is_a_reason_until_it_does),
+        cmocka_unit_test(a_wrapper_shows_what_it_leads_to),
         cmocka_unit_test(a_network_that_is_down_is_a_reason),
         cmocka_unit_test(the_owners_variables_reach_tasks_and_are_struck_out),
         cmocka_unit_test(claude_model_is_the_default_model),

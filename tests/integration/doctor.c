@@ -151,6 +151,26 @@ static void a_name_that_leads_nowhere_is_found(void **state)
     free(said);
 }
 
+/* Without --env-file, `serve --check` looks at what the service reads: here the .env of its
+ * folder. */
+static void a_check_sees_the_settings_of_the_service(void **state)
+{
+    (void)state;
+    char *script = textf("mkdir -p '%s/checkout' && cd '%s/checkout' && "
+                         "echo RUNNER_SECRET=a-secret-of-its-own >.env && echo PORT=4711 >>.env && "
+                         "env -i PATH=/usr/bin:/bin HOME=/nonexistent '%s' serve --check >out 2>&1",
+                         shared()->dir, shared()->dir, TEST_RUNNER);
+    if (access("/etc/claude-runner.env", F_OK) == 0)
+        SKIP_BECAUSE("a service is installed here; its settings would be read");
+    proc_shell(script);
+    char *out = textf("%s/checkout/out", shared()->dir), *said = read_file(out, NULL);
+    assert_says(said, "PORT=4711  # env-file");
+    assert_null(strstr(said, "a-secret-of-its-own"));
+    free(said);
+    free(out);
+    free(script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +178,7 @@ int main(void)
         cmocka_unit_test(a_wrong_secret_is_found),
         cmocka_unit_test(what_is_broken_on_the_way_is_named),
         cmocka_unit_test(a_name_that_leads_nowhere_is_found),
+        cmocka_unit_test(a_check_sees_the_settings_of_the_service),
     };
     return cmocka_run_group_tests(tests, NULL, shared_stop);
 }

@@ -132,6 +132,7 @@ static void shells_go_on_while_a_task_runs_and_its_end_is_its_own(void **state)
     struct reply *reply = runner_post(get(), path, "");
     assert_status(reply, 200);
     reply_free(reply);
+    runner_await(get(), id, "cancelled", 20000);
     reply = runner_result(get(), id);
     assert_json_text(reply->json, "reason", "cancelled");
     reply_free(reply);
@@ -152,6 +153,7 @@ static void deleting_the_session_cancels_its_task(void **state)
     struct reply *reply = runner_delete(get(), "/sessions/gone");
     assert_status(reply, 200);
     reply_free(reply);
+    runner_await(get(), id, "cancelled", 20000); /* it has left; its end is stored next */
     reply = runner_result(get(), id);
     assert_json_text(reply->json, "reason", "cancelled");
     assert_int_equal(runner_task_processes(get()), 0);

@@ -312,6 +312,24 @@ static void an_unused_session_ends(void **state)
     free(id);
 }
 
+/* ---- tiers ------------------------------------------------------------------------------------
+ */
+
+static void a_run_works_in_weaker_tiers(void **state)
+{
+    (void)state;
+    static const char *const tiers[] = {"restricted", "none"};
+    for (size_t i = 0; i < COUNT(tiers); i++) {
+        struct runner *own = runner_new();
+        runner_set(own, "JAIL", tiers[i]);
+        runner_set(own, "JAIL_MIN", "none");
+        runner_start(own);
+        python_needed(own, NULL);
+        python_prints(own, "print(1)", "1\n");
+        runner_free(own);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_namespace_lives_between_runs),
         cmocka_unit_test(a_session_outlives_a_timeout_and_an_interrupt),
         cmocka_unit_test(an_unused_session_ends),
+        cmocka_unit_test(a_run_works_in_weaker_tiers),
     };
     return cmocka_run_group_tests(tests, NULL, shared_stop);
 }

@@ -4,6 +4,8 @@
  */
 #include "service_scene.h"
 
+#include "session.h"
+
 #include <signal.h>
 
 static char *lines_of(struct runner *one, const char *id)
@@ -184,6 +186,207 @@ static void an_id_is_taken_at_every_instance(void **state)
     free(json);
 }
 
+/* ---- several runs of one task ---- */
+
+static void assert_group(struct runner *one, const char *group, int count, const char *status)
+{
+    char *path = textf("/tasks?group=%s", group);
+    struct reply *reply = runner_get(one, path);
+    assert_status(reply, 200);
+    cJSON *tasks = cJSON_GetObjectItem(reply->json, "tasks"), *task;
+    assert_int_equal(cJSON_GetArraySize(tasks), count);
+    cJSON_ArrayForEach(task, tasks)
+    {
+        assert_json_text(task, "group", group);
+        if (status)
+            assert_result(one, json_text(task, "taskId"), status);
+    }
+    reply_free(reply);
+    free(path);
+}
+
+static void several_runs_are_a_group_at_every_instance(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    runner_start(other);
+    struct reply *reply =
+        runner_execute(runner, "standin: ok said", "\"taskId\":\"three\",\"n\":3");
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "group", "three");
+    for (int i = 0; i < 3; i++) {
+        char *status = textf("runs.%d.status", i), *run = textf("runs.%d.run", i);
+        assert_json_text(reply->json, status, "completed");
+        assert_json_number(reply->json, run, i);
+        free(status);
+        free(run);
+    }
+    reply_free(reply);
+    assert_int_equal(executions(), 3);
+    assert_group(other, "three", 3, "completed");
+    char *json = prompt_json("standin: ok said", "\"taskId\":\"three\",\"n\":3");
+    reply = runner_post(other, "/run-async", json);
+    assert_status(reply, 409);
+    reply_free(reply);
+    free(json);
+    assert_int_equal(executions(), 3);
+}
+
+static void a_group_is_cancelled_at_the_other_instance(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    free(submit_to(runner, "two", "standin: hang-middle", "\"n\":2"));
+    EVENTUALLY(END_MS, executions() == 2);
+    runner_crash(runner);
+    runner_start(other);
+    struct reply *reply = runner_post(other, "/tasks/two/cancel", "{}");
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "group", "two");
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(reply->json, "runs")), 2);
+    reply_free(reply);
+    assert_group(other, "two", 2, "cancelled");
+    assert_int_equal(executions(), 2);
+}
+
+/* All runs are in the bucket but for the word that there are: they are none yet. The caller comes
+ * again with its key, to another instance, and they are the same at both. */
+static void a_group_that_was_half_taken_is_taken_whole_by_its_key(void **state)
+{
+    (void)state;
+    char *json = prompt_json("standin: ok said", "\"taskId\":\"half\",\"n\":3");
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,"
+                         "\"pathContains\":\"name=groups\",\"skip\":1}]}");
+    runner_start(runner);
+    runner_start(other);
+    struct reply *failed = with_key(runner, "k-3", json);
+    assert_true(failed->status >= 400);
+    assert_group(other, "half", 0, NULL);
+    struct reply *first = with_key(other, "k-3", json), *again = with_key(runner, "k-3", json);
+    assert_status(first, 202);
+    assert_status(again, 202);
+    assert_json_text(again->json, "group", "half");
+    assert_string_equal(json_text(first->json, "runs.1.taskId"),
+                        json_text(again->json, "runs.1.taskId"));
+    assert_group(runner, "half", 3, NULL);
+    reply_free(failed);
+    reply_free(first);
+    reply_free(again);
+    free(json);
+}
+
+/* ---- inputs ---- */
+
+static struct reply *put_input(struct runner *one, const char *hash, const void *data, size_t size)
+{
+    char *path = textf("/inputs/%s", hash);
+    struct reply *reply = session_send(one, "PUT", path, data, size);
+    free(path);
+    return reply;
+}
+
+static void an_input_is_uploaded_once_for_all_instances(void **state)
+{
+    (void)state;
+    struct tar tar = {0};
+    tar_add(&tar, "only.txt", '0', "one\n");
+    tar_end(&tar);
+    char *hash = sha256_of(tar.data, tar.size), *path = textf("/inputs/%s", hash);
+    char *body = textf("{\"command\":\"cat input/it\",\"inputs\":{\"it\":\"sha256:%s\"}}", hash);
+    runner_start(runner);
+    runner_start(other);
+    struct reply *reply = put_input(runner, hash, tar.data, tar.size - 1);
+    assert_problem(reply, 422, "unprocessable");
+    reply_free(reply);
+    assert_problem(reply = runner_get(other, path), 404, "not_found");
+    reply_free(reply);
+    reply = runner_post(other, "/exec", body);
+    assert_problem(reply, 400, "invalid_request");
+    assert_json_text(reply->json, "errors.0.field", "inputs.it");
+    reply_free(reply);
+    assert_status(reply = put_input(runner, hash, tar.data, tar.size), 201);
+    reply_free(reply);
+    assert_status(reply = put_input(other, hash, tar.data, tar.size), 200);
+    reply_free(reply);
+    assert_status(reply = http_call(other->base, "HEAD", path, RUNNER_AUTH, NULL), 200);
+    reply_free(reply);
+    runner_crash(runner);
+    reply = runner_post(other, "/exec", body);
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "stdout", "one\n");
+    reply_free(reply);
+    free(tar.data), free(hash), free(path), free(body);
+}
+
+/* ---- conversations ---- */
+
+static int set_up_real(void **state)
+{
+    set_up_service(state);
+    runner_use_real_cli(there, api);
+    cloud_define_job(cloud, there);
+    return 0;
+}
+
+static struct reply *go_on(struct runner *one, const char *prompt, const char *session)
+{
+    char *more = textf("\"resumeSessionId\":\"%s\"", session);
+    struct reply *reply = runner_execute(one, prompt, more);
+    free(more);
+    return reply;
+}
+
+static void a_conversation_goes_on_at_any_instance(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    struct reply *reply = runner_ran(runner, "[[text:I will]] Remember heron1", "");
+    char *session = strdup(json_text(reply->json, "sessionId"));
+    reply_free(reply);
+    runner_crash(runner);
+    runner_start(other);
+    reply = go_on(other, "[[text:yes]] goonmark1", session);
+    assert_json_bool(reply->json, "success", true);
+    assert_json_text(reply->json, "sessionId", session);
+    assert_asked(api, "goonmark1", "messages", "Remember heron1");
+    reply_free(reply);
+    runner_start(runner); /* it has been neither here nor there since */
+    reply = go_on(runner, "[[text:yes]] goonmark2", session);
+    assert_json_bool(reply->json, "success", true);
+    assert_asked(api, "goonmark2", "messages", "goonmark1");
+    reply_free(reply);
+    reply = go_on(runner, "hello", "11111111-2222-4333-8444-555555555555");
+    assert_problem(reply, 400, "invalid_request");
+    assert_json_text(reply->json, "errors.0.field", "resumeSessionId");
+    reply_free(reply);
+    free(session);
+}
+
+/* One task at a time, at all instances; one that has left nothing is passed over. */
+static void a_conversation_is_one_tasks_at_a_time(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    runner_start(other);
+    struct reply *reply = runner_ran(runner, "[[text:I will]] Remember heron2", "");
+    char *session = strdup(json_text(reply->json, "sessionId"));
+    char *more = textf("\"resumeSessionId\":\"%s\"", session);
+    reply_free(reply);
+    free(submit_to(runner, "going", "[[hang]] goonmark3", more));
+    reply = go_on(other, "[[text:yes]] goonmark4", session);
+    assert_problem(reply, 409, "conflict");
+    assert_non_null(strstr(reply->body, "going"));
+    reply_free(reply);
+    reply_free(runner_post(other, "/tasks/going/cancel", "{}"));
+    assert_result(other, "going", "cancelled");
+    reply = go_on(other, "[[text:yes]] goonmark5", session);
+    assert_json_bool(reply->json, "success", true);
+    assert_asked(api, "goonmark5", "messages", "Remember heron2");
+    reply_free(reply);
+    free(session);
+    free(more);
+}
+
 /* ---- refused ---- */
 
 static void refuses_by_name_what_needs_a_machine_that_lasts(void **state)
@@ -194,7 +397,7 @@ static void refuses_by_name_what_needs_a_machine_that_lasts(void **state)
         int status;
     } calls[] = {
         {"/run-async", "{\"prompt\":\"a\",\"executor\":\"local\"}", "executor", 400},
-        {"/run-async", "{\"prompt\":\"a\",\"n\":2}", "n", 400},
+        {"/run", "{\"prompt\":\"a\",\"n\":2}", "n", 400},
         {"/run-async", "{\"prompt\":\"a\",\"inSession\":\"s\"}", "inSession", 400},
         {"/sessions", "{}", "sessions", 501},
         {"/python", "{\"code\":\"1\"}", "Python", 501},
@@ -210,7 +413,7 @@ static void refuses_by_name_what_needs_a_machine_that_lasts(void **state)
     assert_int_equal(executions(), 0);
 }
 
-#define SERVICE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_service, tear_down_service)
+#define REAL_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_real, tear_down_service)
 
 int main(void)
 {
@@ -224,6 +427,12 @@ int main(void)
         SERVICE_TEST(an_adopted_task_waits_for_the_quota),
         SERVICE_TEST(a_key_gives_the_same_task_at_every_instance),
         SERVICE_TEST(an_id_is_taken_at_every_instance),
+        SERVICE_TEST(several_runs_are_a_group_at_every_instance),
+        SERVICE_TEST(a_group_is_cancelled_at_the_other_instance),
+        SERVICE_TEST(a_group_that_was_half_taken_is_taken_whole_by_its_key),
+        SERVICE_TEST(an_input_is_uploaded_once_for_all_instances),
+        REAL_TEST(a_conversation_goes_on_at_any_instance),
+        REAL_TEST(a_conversation_is_one_tasks_at_a_time),
         SERVICE_TEST(refuses_by_name_what_needs_a_machine_that_lasts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

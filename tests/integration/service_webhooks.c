@@ -85,14 +85,19 @@ static void let_all_call_back(void)
 
 /* ---- webhooks ---- */
 
-static bool owed(const char *id)
+static bool is_there(const char *place, const char *id)
 {
-    char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o/owed%%2F%s", id);
+    char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o/%s%%2F%s", place, id);
     struct reply *reply = cloud_call(cloud, "GET", path, NULL);
     bool is = reply->status == 200;
     reply_free(reply);
     free(path);
     return is;
+}
+
+static bool owed(const char *id)
+{
+    return is_there("owed", id);
 }
 
 /* The instance is gone before the task ends: the execution hands the webhook in. */
@@ -142,10 +147,66 @@ static void what_could_not_be_handed_in_is_tried_by_whoever_runs_next(void **sta
     receiver_free(receiver);
 }
 
+/* Instance and execution are both gone before anybody could deliver: whoever runs next does, once,
+ * with what the task became. */
+static void whoever_runs_next_delivers_what_nobody_is_left_for(void **state)
+{
+    (void)state;
+    struct receiver *receiver = receiver_new(200);
+    let_all_call_back();
+    runner_start(runner);
+    char *more = fields_to(receiver);
+    free(submit_to(runner, "lost", "standin: hang-middle", more));
+    EVENTUALLY(END_MS, object_is_there("lost", "heartbeat.json"));
+    assert_true(is_there("owing", "lost"));
+    assert_no_trace("hunter2"); /* where it goes is a secret, too */
+    runner_crash(runner);
+    cloud_control(cloud, "{\"killExecutions\":true}");
+    /* a heartbeat is believed for a while: this one has stopped */
+    reply_free(cloud_call(cloud, "DELETE",
+                          "/storage/v1/b/" CLOUD_BUCKET "/o/sessions%2Flost%2Fheartbeat.json",
+                          NULL));
+    assert_int_equal(receiver->count, 0);
+    runner_start(other);
+    EVENTUALLY(END_MS, receiver->count == 1);
+    cJSON *body = cJSON_Parse(receiver->bodies[0]);
+    assert_json_text(body, "taskId", "lost");
+    assert_json_text(body, "status", "failed");
+    cJSON_Delete(body);
+    EVENTUALLY(END_MS, is_there("told", "lost") && !owed("lost") && !is_there("owing", "lost"));
+    runner_start(runner); /* and nobody else does it again */
+    assert_result(runner, "lost", "failed");
+    assert_int_equal(receiver->count, 1);
+    free(more);
+    receiver_free(receiver);
+}
+
+/* Its execution is told to end, and does not know why: the instance that does delivers. */
+static void a_cancelled_task_is_told_as_cancelled(void **state)
+{
+    (void)state;
+    struct receiver *receiver = receiver_new(200);
+    let_all_call_back();
+    runner_start(runner);
+    char *more = fields_to(receiver);
+    free(submit_to(runner, "stopped", "standin: hang-middle", more));
+    EVENTUALLY(END_MS, is_claimed("stopped"));
+    reply_free(runner_post(runner, "/tasks/stopped/cancel", "{}"));
+    assert_result(runner, "stopped", "cancelled");
+    EVENTUALLY(END_MS, receiver->count == 1);
+    cJSON *body = cJSON_Parse(receiver->bodies[0]);
+    assert_json_text(body, "status", "cancelled");
+    cJSON_Delete(body);
+    free(more);
+    receiver_free(receiver);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         SERVICE_TEST(the_execution_hands_the_webhook_in),
+        SERVICE_TEST(whoever_runs_next_delivers_what_nobody_is_left_for),
+        SERVICE_TEST(a_cancelled_task_is_told_as_cancelled),
         SERVICE_TEST(what_could_not_be_handed_in_is_tried_by_whoever_runs_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,39 @@ static void prints(const struct runner *runner, const char *command, const char 
     done_free(done);
 }
 
+/* A stop of everybody reaches the session's agent, too: it goes on, and so do the other shells. */
+static void a_stop_of_all_stops_nothing(const struct runner *runner)
+{
+    make(runner, "{}");
+    prints(runner, "export KEPT=1", "");
+    done_free(session_run(runner, "s", "export MINE=2", "\"shell\":\"beside\""));
+    prints(runner, "kill -STOP -1 $PPID; kill -STOP $PPID; echo $KEPT", "1\n");
+    struct done *done = session_run(runner, "s", "echo $MINE", "\"shell\":\"beside\"");
+    assert_string_equal(done->out, "2\n");
+    done_free(done);
+}
+
+/* What fills the session with processes is ended, and the next command finds its shell. */
+static void bombs_are_ended(const struct runner *runner)
+{
+    static const char *const bombs[] = {
+        ":(){ :|:& };: 2>/dev/null; sleep 0.3",
+        ":(){ :|:& };: &",
+        "perl -e 'fork while 1' 2>/dev/null",
+        "for i in {1..400}; do sleep 1000 & done 2>/dev/null; wait",
+    };
+    make(runner, "{\"pids\":128}");
+    prints(runner, "export KEPT=1; cd /tmp", "");
+    for (size_t i = 0; i < COUNT(bombs); i++) {
+        struct done *done = session_run(runner, "s", bombs[i], "\"timeout\":1");
+        const cJSON *cause = cJSON_GetObjectItem(done->reply->json, "cause");
+        if (cJSON_IsString(cause) && (done->exit_code == 0 || !*done->err))
+            fail_msg("%s: %s", bombs[i], done->reply->body);
+        done_free(done);
+        prints(runner, "echo $KEPT; pwd", "1\n/tmp\n");
+    }
+}
+
 /* What is over the limit is not lost, and can be removed. */
 static void limits_hold(const struct runner *runner)
 {
@@ -90,6 +123,8 @@ static void the_limits_of_a_session_hold_in_every_tier(void **state)
         print_message("tier %s, control groups: %s\n", tiers[i],
                       has_groups(runner) ? "some" : "none");
         limits_hold(runner);
+        a_stop_of_all_stops_nothing(runner);
+        bombs_are_ended(runner);
         runner_free(runner);
     }
 }

@@ -16,11 +16,11 @@ struct githost host;
 const char githost_cli[] =
     "#!/bin/bash\n"
     "script=$(cat)\n"
+    "printf '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"x\"}\\n'\n"
     "out=$(bash -c \"$script\" 2>&1 </dev/null); code=$?\n"
     "out=$(printf '%s' \"$out\" | sed -e 's/\\\\/\\\\\\\\/g' -e 's/\"/\\\\\"/g' -e 's/\\t/ /g' |"
     " sed ':a;N;$!ba;s/\\n/\\\\n/g')\n"
     "[ $code = 0 ] && sub=success bad=false || sub=error_during_execution bad=true\n"
-    "printf '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"x\"}\\n'\n"
     "printf '{\"type\":\"result\",\"subtype\":\"%s\",\"is_error\":%s,\"num_turns\":1,"
     "\"result\":\"%s\",\"session_id\":\"x\",\"total_cost_usd\":0,\"usage\":{}}\\n'"
     " $sub $bad \"$out\"\n";

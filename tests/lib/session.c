@@ -71,7 +71,8 @@ struct reply *session_send(const struct runner *runner, const char *method, cons
                            const void *body, size_t size)
 {
     int fd = http_connect(runner->base);
-    char *head = textf("%s %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: %zu\r\n\r\n",
+    char *head = textf("%s %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH
+                       "Connection: close\r\nContent-Length: %zu\r\n\r\n",
                        method, path, size);
     assert_true(http_send_text(fd, head));
     http_send(fd, body, size); /* the runner may refuse before it has read everything */

@@ -324,6 +324,8 @@ def check_processes(box):
     check("its return code", waited["data"] == {"returncode": 7}, waited)
     logged = box.get_background_logs(box.list_background_processes("proc")[-1]["pid"])
     check("input is echoed into the output", logged == "hello\ngot hello\n", logged)
+    seen = box.view_shell("proc", console=True)["data"]
+    check("a view shows what it has printed", seen["output"] == logged == seen["console"][-1]["output"], seen)
     check("writing to what has ended fails", not box.write_to_process("proc", "x")["success"])
     check("waiting for nobody is a failure", not box.wait_for_process("nobody")["success"])
     box.exec_command_stateful("(trap '' TERM; sleep 300) &", "proc")
@@ -381,6 +383,8 @@ def check_files(box):
     text = box.file_read("/tmp/long")["data"]["content"]
     check("10000 characters, then (truncated)", text == "x" * 10000 + "(truncated)", text[-30:])
     check("no such file", not box.file_read("/tmp/none")["success"])
+    check("a directory exists", box.file_exists("/workspace/a")["data"]["exists"] is True)
+    check("a path may be one encoded part", call("GET", f"{box.path}/files/{urllib.parse.quote('/tmp/long', safe='')}", raw=True) == b"x" * 20000)
     check("a file exists", box.file_exists("/tmp/long")["data"] == {"exists": True, "path": "/tmp/long"})
     check("another does not", box.file_exists("/tmp/none")["data"]["exists"] is False)
     check("deleted", box.file_delete("/tmp/long")["success"] and box.file_exists("/tmp/long")["data"]["exists"] is False)
@@ -422,6 +426,10 @@ def check_life(box):
     check("no browser", box.supports_browser() is False and box.get_browser() is None and box.cdp_url == box.vnc_url == "")
     again = Sandbox.get(box.id)
     check("got again", again.id == box.id)
+    whole = call("GET", box.path)
+    if not CLOUD:
+        check("its processes and its disk are told", any(one["command"] == "sleep 700 &" for one in whole["processes"]) and whole["disk"]["usedBytes"] > 0, whole)
+        check("the shell's other address", call("GET", box.path + "/shell?shell=view")["output"] == box.view_shell("view")["data"]["output"])
     other = Sandbox.create()
     box.cleanup_all_sessions(exclude=[box.id])
     try:

@@ -273,6 +273,31 @@ static void knows_its_last_event_without_reading_the_rest(void **state)
     assert_false(events_end_with(place->path, "done"));
 }
 
+static void the_last_event_gets_another_name_in_its_place(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    assert_int_equal(events_rename_last(place->path, "done", "lost", &err), 0); /* no file */
+    AUTO(events) struct events *events = open_at(place->path);
+    add(events, "done", "{\"event\":\"done\"}");
+    OK(events_flush(events, &err) == 0, &err);
+    int64_t size = events_size(events);
+    OK(events_rename_last(place->path, "task", "lost", &err) == 0, &err);
+    assert_true(events_end_with(place->path, "done"));
+    OK(events_rename_last(place->path, "done", "lost", &err) == 0, &err);
+    assert_true(events_end_with(place->path, "lost"));
+    add(events, "late", "{}"); /* the log goes on behind it */
+    OK(events_flush(events, &err) == 0, &err);
+    OK(events_rename_last(place->path, "lost", "done", &err) == 0, &err); /* not the last one */
+    AUTO(fd) int fd = open(place->path, O_RDONLY | O_CLOEXEC);
+    AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
+    struct event event;
+    assert_int_equal(events_read(fd, 0, &scratch, &event, &err), 1);
+    assert_string_equal(event.name, "lost");
+    assert_int_equal(event.next, size);
+    assert_int_equal(event.data_len, strlen("{\"event\":\"done\"}"));
+}
+
 static void events_past_the_limit_are_dropped_but_named_ones(void **state)
 {
     struct place *place = *state;
@@ -393,6 +418,7 @@ int main(void)
         TEST(the_file_is_a_stream_of_server_sent_events),
         TEST(a_reader_may_resume_at_every_id_and_nowhere_else),
         TEST(a_tail_torn_at_any_byte_is_mended_on_reopening),
+        TEST(the_last_event_gets_another_name_in_its_place),
         TEST(a_torn_tail_of_zeros_or_megabytes_is_mended),
         TEST(a_reader_sees_an_event_once_it_is_whole),
         TEST(events_may_be_as_large_as_they_get),

@@ -114,6 +114,7 @@ static const struct http_route routes[] = {
     {"DELETE", "/things/{id}", tell, 0},
     {"GET", "/things/special", hello, 0},
     {"GET", "/files/{id}/{rest...}", tell, 0},
+    {"GET", "/paths/{rest...}", tell, HTTP_FILE_PATH},
     {"GET", "/negotiate", negotiate, 0},
     {"GET", "/nothing", nothing, 0},
     {"GET", "/mute", mute, 0},

@@ -39,9 +39,43 @@ static void removes_a_directory_a_moment_later(void **state)
     AUTO(str) char *dir = textf("%s/left", house->dir);
     leavings_init(&leavings);
     OK(leavings_start(&leavings, &err) == 0, &err);
-    assert_true(leavings_add(&leavings, make_tree(dir, 0)));
+    assert_true(leavings_add(&leavings, make_tree(dir, 0), -1));
     EVENTUALLY(SOON_MS, entries_of(dir) == 0);
     leavings_stop(&leavings);
+    leavings_done(&leavings);
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+static int open_file_in(const char *dir)
+{
+    AUTO(str) char *path = textf("%s/events", dir);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void syncs_and_closes_files_and_refuses_them_once_it_has_stopped(void **state)
+{
+    struct err err;
+    const struct house *house = *state;
+    struct leavings leavings = {.count = 0};
+    int fds[8];
+    leavings_init(&leavings);
+    OK(leavings_start(&leavings, &err) == 0, &err);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        fds[i] = open_file_in(house->dir);
+        assert_true(leavings_add(&leavings, NULL, fds[i]));
+    }
+    for (size_t i = 0; i < COUNT_OF(fds); i++)
+        EVENTUALLY(SOON_MS, !is_open(fds[i]));
+    leavings_stop(&leavings);
+    AUTO(fd) int late = open_file_in(house->dir);
+    assert_false(leavings_add(&leavings, NULL, late));
+    assert_true(is_open(late));
     leavings_done(&leavings);
 }
 
@@ -54,12 +88,12 @@ static void removes_all_that_is_left_when_it_stops_and_takes_no_more_than_it_hol
     AUTO(str) char *dir = textf("%s/left", house->dir);
     leavings_init(&leavings);
     char *early = make_tree(dir, 0);
-    assert_false(leavings_add(&leavings, early)); /* it does not run yet */
+    assert_false(leavings_add(&leavings, early, -1)); /* it does not run yet */
     free(early);
     OK(leavings_start(&leavings, &err) == 0, &err);
     for (int i = 1; i <= LEAVINGS_MAX * 2; i++) {
         char *path = make_tree(dir, i);
-        if (leavings_add(&leavings, path)) {
+        if (leavings_add(&leavings, path, -1)) {
             taken++;
         } else {
             refused++;
@@ -70,7 +104,7 @@ static void removes_all_that_is_left_when_it_stops_and_takes_no_more_than_it_hol
     leavings_stop(&leavings);
     assert_int_equal(entries_of(dir), 1 + refused);
     char *late = make_tree(dir, 0);
-    assert_false(leavings_add(&leavings, late));
+    assert_false(leavings_add(&leavings, late, -1));
     free(late);
     leavings_done(&leavings);
 }
@@ -106,6 +140,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(removes_a_directory_a_moment_later),
+        TEST(syncs_and_closes_files_and_refuses_them_once_it_has_stopped),
         TEST(removes_all_that_is_left_when_it_stops_and_takes_no_more_than_it_holds),
         TEST(nothing_of_ended_tasks_is_there_once_the_engine_has_gone),
         TEST(a_task_may_come_again_before_its_old_directory_has_gone),

@@ -182,9 +182,11 @@ static void a_link_uses_one_connection(void **state)
 
 static bool answer_and_close(struct loopback_call *call, void *arg)
 {
-    (void)arg;
+    _Atomic int *closed = arg;
     free(loopback_body(call));
     loopback_text(call, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nd");
+    shutdown(call->fd, SHUT_RDWR);
+    ++*closed;
     return false;
 }
 
@@ -192,7 +194,8 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    struct loopback *server = loopback_start(answer_and_close, NULL);
+    _Atomic int closed = 0;
+    struct loopback *server = loopback_start(answer_and_close, &closed);
     AUTO(str) char *url = loopback_url(server, "/");
     struct net_link *link = net_link_new();
     for (int i = 0; i < 20; i++) {
@@ -200,7 +203,9 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
         struct net_relay relay = relay_to(url, "POST", 100, &side);
         if (net_relay(link, &relay, &err))
             fail_msg("%d: %s", i, err.msg);
-        usleep(5000);
+        for (int ms = 0; closed != i + 1 && ms < 60000; ms++)
+            usleep(1000);
+        assert_int_equal(closed, i + 1);
     }
     assert_int_equal(loopback_requests(server), 20);
     net_link_free(link);

@@ -37,6 +37,51 @@ async function publishedCallers() {
   way.close();
 }
 
+// Each answer of the published worker, from what a runner says.
+async function publishedForms() {
+  let says = ok("fine");
+  const runner_ = await fake(() => says), gemini = await fake(() => says);
+  const edge = await worker(first(runner_.base, { GEMINI_RUNNER_URL: gemini.base, GEMINI_RUNNER_SECRET: "gemini-secret-0000" }));
+  const send = (body) => post(edge.base, "/execute", body, as);
+  await send({ task: "T", repo: "https://github.com/o/r", executor_type: "claude", options: { timeout_ms: 7000 }, branch: "b", instance_id: "i" });
+  const { headers, body } = runner_.posts()[0], sent = JSON.parse(body);
+  check("published: what the runner gets", sent.prompt === "T" && sent.repo_url === "https://github.com/o/r" && sent.timeout_ms === 7000 &&
+    headers["x-runner-secret"] === secret && headers["x-request-id"] && headers["idempotency-key"] === sent.taskId &&
+    ["task", "repo", "options", "branch", "instance_id", "executor_type"].every((name) => !(name in sent)), sent);
+  await send({ task: "T" });
+  check("published: five minutes by default", JSON.parse(runner_.posts()[1].body).timeout_ms === 300000);
+  for (const empty of [{}, { task: "" }, { task: "  " }, { repo: "o/r" }, { task: 7 }]) {
+    const none = await send(empty);
+    check(`published: ${JSON.stringify(empty)} has no task`, none.status === 400 && none.json.error === "Task is required" && none.json.error_code === "INVALID_REQUEST" &&
+      none.json.request_id === none.headers.get("X-Request-ID"), none.text);
+  }
+  const cases = [
+    ["a task that failed", { body: { success: false, error: "it broke", output: "as far as it came", exit_code: 3, duration_ms: 9 } }, 500, undefined,
+      (a) => a.logs === "as far as it came" && a.metadata.exit_code === 3 && a.metadata.runner_duration_ms === 9 && a.metadata.delegated_to_runner],
+    ["one without output", { body: { success: false, error: "it broke", exit_code: 1 } }, 500, undefined, (a) => a.logs === "it broke"],
+    ["one that says nothing", { body: { success: true } }, 200, undefined, (a) => a.logs === "No output" && a.success === true && !("error" in a)],
+    ["a login that is lost", { body: { success: false, error: "OAuth token expired", duration_ms: 4 } }, 401, "RUNNER_OAUTH_ERROR", (a) => a.metadata.needs_reauth && a.metadata.runner_duration_ms === 4],
+    ["no login", { status: 401, body: { success: false, error: "OAuth: log in" } }, 401, "RUNNER_OAUTH_ERROR", (a) => a.metadata.needs_reauth && a.error.includes("OAuth")],
+    ["a request that the runner finds wrong", { status: 400, body: { success: false, error: "repoUrl: no" } }, 500, "RUNNER_FAILED", (a) => a.logs === "repoUrl: no" && a.metadata.runner_status === 400],
+    ["a runner that is ill", { status: 502, body: {} }, 503, "RUNNER_UNREACHABLE", (a) => /^Runner unreachable: /.test(a.error) && a.metadata.runner_url === runner_.base],
+  ];
+  for (const [name, said, status, code, holds] of cases) {
+    says = said;
+    const { status: got, json } = await send({ task: "T" });
+    check(`published: ${name}`, got === status && json.error_code === code && json.success === (status === 200) && json.request_id && json.metadata.execution_time_ms >= 0 && holds(json), json);
+  }
+  const ask = async (said) => { says = said; return send({ task: "T", executor_type: "gemini" }); };
+  const good = await ask(ok("from Gemini")), bad = await ask({ body: { success: false, error: "authentication expired" } }), gone = await ask(undefined);
+  check("published: a Gemini runner", good.json.logs === "from Gemini" && good.json.metadata.executor_type === "gemini" && good.json.metadata.runner_url === gemini.base &&
+    gemini.posts()[0].headers["x-runner-secret"] === "gemini-secret-0000", good.text);
+  check("published: its login is lost", bad.status === 401 && bad.json.error_code === "GEMINI_AUTH_ERROR" && bad.json.metadata.needs_reauth, bad.text);
+  check("published: it is away", gone.status === 503 && gone.json.error_code === "GEMINI_RUNNER_UNREACHABLE" && /^Gemini runner unreachable: /.test(gone.json.error) &&
+    gone.json.metadata.runner_failed && gone.json.metadata.executor_type === "gemini", gone.text);
+  await edge.dispose();
+  runner_.close();
+  gemini.close();
+}
+
 async function ownCallers() {
   const edge = await worker(first(runner));
   const answer = await post(edge.base, "/execute", { prompt: "[[text:Mine]]" }, { ...as, "X-Request-ID": "req-77" });
@@ -79,7 +124,10 @@ async function gate() {
   await open.dispose();
   const broken = await worker({ CLAUDE_RUNNER_URL: runner });
   const mistake = await post(broken.base, "/execute", {});
-  check("a mistake in the configuration is named", mistake.status === 500 && /RUNNER_SECRET is not/.test(mistake.json.error), mistake.text);
+  check("a mistake in the configuration is named", mistake.status === 500 && /RUNNER_SECRET not configured/.test(mistake.json.error) &&
+    mistake.json.error_code === "MISSING_RUNNER_SECRET", mistake.text);
+  const ill = await (await fetch(`${broken.base}/health`)).json();
+  check("and by /health", ill.status === "degraded" && ill.runner_configured === false && ill.service === "sandbox-executor" && ill.runner_url === runner, ill);
   await broken.dispose();
 }
 
@@ -158,10 +206,14 @@ async function fallback() {
 
 async function logins() {
   const dry = { status: "degraded", reasons: ["login_needed"], credential: "login", oauth: { expired: true } };
-  const home = await fake(() => ok("home"), dry), second = await fake(() => ok("second"));
-  let edge = await worker(first(home.base));
+  const refuses = () => ({ status: 401, body: { success: false, error: "OAuth: log in" } });
+  const home = await fake(refuses, dry), second = await fake(() => ok("second"));
+  let edge = await worker(first(home.base), { queue: true });
   const said = await post(edge.base, "/execute", { task: "x" }, as);
-  check("no login: RUNNER_OAUTH_ERROR", said.status === 401 && said.json.error_code === "RUNNER_OAUTH_ERROR" && said.json.metadata.needs_reauth === true && home.posts().length === 0, said.text);
+  check("no login: RUNNER_OAUTH_ERROR, and nothing is queued", said.status === 401 && said.json.error_code === "RUNNER_OAUTH_ERROR" && said.json.metadata.needs_reauth === true, said.text);
+  home.answers = () => ok("home");
+  const since = await post(edge.base, "/execute", { task: "x" }, as);
+  check("somebody has logged in since /health was asked: it runs", since.status === 200 && since.json.logs === "home", since.text);
   await edge.dispose();
   home.health = { status: "healthy", credential: "login", oauth: {} };
   home.answers = (request) => request.method === "POST" && request.url === "/execute"
@@ -173,11 +225,40 @@ async function logins() {
     home.posts().some((one) => one.path.endsWith("/cancel")), later.text);
   await edge.dispose();
   home.health = dry;
+  home.answers = () => ok("home");
+  home.seen.length = 0;
   edge = await worker(first(home.base, { SECOND_RUNNER_URL: second.base, SECOND_RUNNER_SECRET: "second-secret-0000" }));
-  check("no login: the second runs it", (await post(edge.base, "/execute", { task: "x" }, as)).json.logs === "second");
+  check("no login: the second runs it", (await post(edge.base, "/execute", { task: "x" }, as)).json.logs === "second" && home.posts().length === 0);
+  second.answers = () => ({ status: 507, body: { error: "disk" } });
+  const last = await post(edge.base, "/execute", { prompt: "x" }, as);
+  check("it comes last: what the second does not take is its own to judge", last.json.output === "home" &&
+    last.json.edge.tried.map((one) => one.runner).join() === "second,first", last.text);
+  home.answers = refuses;
+  const none = await post(edge.base, "/run-async", { prompt: "x" }, as);
+  check("a login is not all that is wrong: both reasons are said", none.status === 503 && /disk/.test(none.json.error) && /login/.test(none.json.error), none.text);
   await edge.dispose();
   home.close();
   second.close();
+}
+
+// Runner, second runner, queue; also without a Durable Object, where each isolate remembers by itself.
+async function order() {
+  const leaving = await fake(() => ok("home"), { status: "draining", credential: "login", oauth: {} });
+  const full = await fake(() => ({ status: 429, body: { success: false, error: "full" } }));
+  const edge = await worker(first(leaving.base, { SECOND_RUNNER_URL: full.base, SECOND_RUNNER_SECRET: "second-secret-0000",
+    CALLERS: JSON.stringify({ app: { token, perMinute: 6 } }) }), { queue: true, keeper: false });
+  const queued = await post(edge.base, "/execute", { prompt: "x" }, as);
+  check("the order: the first, the second, the queue", queued.status === 202 && queued.json.edge.tried.map((one) => `${one.runner} ${one.outcome}`).join() ===
+    "first skipped,second refused,queue taken", queued.text);
+  check("one that shuts down is passed over, a full one is asked", leaving.posts().every((one) => one.path !== "/execute") &&
+    /shutting down/.test(queued.json.edge.tried[0].why) && /full/.test(queued.json.edge.tried[1].why), queued.text);
+  const said = [];
+  for (let n = 0; n < 6; n++) said.push(await post(edge.base, "/execute", { prompt: "x" }, as));
+  check("breakers without a Durable Object", /left alone/.test(said[4].json.edge.tried[0].why), said[4].text);
+  check("limits without one", said[5].status === 429, said[5].text);
+  await edge.dispose();
+  leaving.close();
+  full.close();
 }
 
 // The same service at Google asks for an identity token.
@@ -312,7 +393,7 @@ async function breaker() {
 }
 
 const only = process.argv[4];
-for (const part of [publishedCallers, ownCallers, gate, atOnce, lostAnswers, fallback, logins, google, queue, streams, gone, patience, breaker, cost]) {
+for (const part of [publishedCallers, publishedForms, ownCallers, gate, atOnce, lostAnswers, fallback, logins, order, google, queue, streams, gone, patience, breaker, cost]) {
   if (only && part.name !== only) continue;
   const began = performance.now();
   try {

@@ -9,7 +9,8 @@ const ANONYMOUS = "anonymous";
 export async function admit(call) {
   const { config } = call;
   const caller = await find(config.callers, presented(call.request.headers));
-  if (!caller && !config.anonymousPerMinute) return failure(call, 403, "FORBIDDEN", "forbidden");
+  if (!caller && !config.anonymousPerMinute)
+    return failure(call, 403, "FORBIDDEN", config.callers.length ? "forbidden" : "this worker knows no callers: CALLERS is not configured");
   call.caller = caller?.name ?? ANONYMOUS;
   const limits = caller ?? { perMinute: config.anonymousPerMinute, atOnce: 8 };
   const verdict = await ask(config, `caller:${call.caller}`, "enter", { ...limits, id: call.id });

@@ -2,6 +2,11 @@
 
 export class ConfigError extends Error {
   name = "ConfigError";
+
+  constructor(message, code = "INTERNAL_ERROR") {
+    super(message);
+    this.code = code;
+  }
 }
 
 const known = new WeakMap();
@@ -39,7 +44,7 @@ function runner(env, name, urlName, secretName, access) {
   if (!env[urlName]) return undefined;
   const url = env[urlName].replace(/\/+$/, "");
   if (!URL.canParse(url) || !/^https?:/.test(url)) throw new ConfigError(`${urlName} must be an http or https URL`);
-  if (!env[secretName]) throw new ConfigError(`${urlName} is set, and ${secretName} is not`);
+  if (!env[secretName]) throw new ConfigError(`${secretName} not configured, and ${urlName} is`, "MISSING_RUNNER_SECRET");
   const id = access && env[`${access}_CLIENT_ID`], secret = access && env[`${access}_CLIENT_SECRET`];
   if (!id !== !secret) throw new ConfigError(`${access}_CLIENT_ID and ${access}_CLIENT_SECRET go together`);
   return { name, url, secret: env[secretName], access: id ? { id, secret } : undefined };

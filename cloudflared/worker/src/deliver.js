@@ -56,17 +56,16 @@ export async function deliver(call, path, headers = {}) {
   return undefined;
 }
 
-// Those that may be tried; one without a login comes last, for it would only wait.
+// Those that may be tried, in their order; one whose last /health said that it has no login comes after the others: only
+// the runner knows whether this request needs its login, and whether somebody has logged in since.
 async function ordered(call) {
-  const usable = [];
+  const usable = [], last = [];
   for (const runner of call.config.runners) {
     const { admits: may, why, login } = await admits(call, runner);
     if (!may) call.tried.push({ runner: runner.name, outcome: "skipped", why, ms: 0 });
-    else if (login) call.tried.push({ runner: runner.name, outcome: "refused", why: reason(401), ms: 0 });
-    else usable.push(runner);
-    call.needsLogin ||= may && login;
+    else (login ? last : usable).push(runner);
   }
-  return usable;
+  return [...usable, ...last];
 }
 
 async function offer(call, runner, path, headers) {

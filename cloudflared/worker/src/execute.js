@@ -4,8 +4,8 @@
 // else is the runner's own request, and is answered with the runner's own object, plus `edge`.
 import { failure, outcome, sendWhenReady } from "./answers.js";
 import { deliver, follow, preferWait, prepare, readBody } from "./deliver.js";
-import { enqueue } from "./queue.js";
 import { callRunner, jsonOf } from "./runner.js";
+import { nobody } from "./run_async.js";
 
 const DEFAULT_MS = 300000;
 const MARGIN_MS = 90000; // beyond a task's own time limit: clone, clean-up, an answer on its way
@@ -13,10 +13,12 @@ const MARGIN_MS = 90000; // beyond a task's own time limit: clone, clean-up, an 
 export async function execute(call) {
   const body = await readBody(call);
   if (!body) return failure(call, 400, "INVALID_REQUEST", call.broken);
-  const published = typeof body.task === "string";
+  const published = isPublished(body);
   const wants = /(^|[\s,])wait\s*=\s*(\d+)/.exec(call.request.headers.get("Prefer") ?? "");
   if (body.taskId !== undefined)
     return failure(call, 400, "INVALID_REQUEST", "taskId is the worker's to give; send an Idempotency-Key");
+  if (published && (typeof body.task !== "string" || !body.task.trim()))
+    return failure(call, 400, "INVALID_REQUEST", "Task is required");
   if (published && body.executor_type === "gemini") return sendWhenReady(call, gemini(call, body));
   await prepare(call, published ? translated(call, body) : body);
   call.timeoutMs = limitOf(published ? body.options : body);
@@ -35,6 +37,13 @@ async function sendWithin(call, ready, seconds) {
   if (end) return Response.json(end.body, { status: end.status, headers: end.headers });
   return Response.json({ taskId: call.taskId, status: "pending" },
     { status: 202, headers: { Location: `/tasks/${call.taskId}`, "Preference-Applied": "wait" } });
+}
+
+// A request with a task, or with nothing that the published worker does not know.
+const PUBLISHED = ["task", "executor_type", "repo", "branch", "commit_message", "instance_id", "project_id", "options"];
+
+function isPublished(body) {
+  return body.task !== undefined || Object.keys(body).every((name) => PUBLISHED.includes(name));
 }
 
 // The runner's request for a published one. Options that it does not know were ignored, and are.
@@ -75,47 +84,32 @@ async function resultOf(call) {
   return { runner, result: { status: 503, body: { success: false, error, error_code: "RUNNER_LOST", taskId: call.taskId } } };
 }
 
-// No runner has taken it: the queue, or an answer that says why.
-async function nobody(call) {
-  if (call.needsLogin && call.tried.every((one) => one.why?.includes("login")))
-    return { status: 401, body: { success: false, error: "OAuth: the runner needs a login" } };
-  const queued = await enqueue(call);
-  if (queued) return queued;
-  const why = call.tried.map((one) => `${one.runner}: ${one.why}`).join("; ") || "no runner is configured";
-  return { status: 503, body: { success: false, error: `Runner unreachable: ${why}`, error_code: "RUNNER_UNREACHABLE" } };
-}
-
 function ownForm(call, runner, { status, body, headers }) {
   const edge = { request_id: call.id, runner: runner?.name ?? null, taskId: call.taskId, tried: call.tried };
   return outcome(status, { ...body, edge }, headers);
 }
 
 function publishedForm(call, runner, { status, body, headers }) {
-  const elapsed = Date.now() - call.startedAt;
   const metadata = {
-    execution_time_ms: elapsed,
+    execution_time_ms: Date.now() - call.startedAt,
     runner_duration_ms: body.duration_ms,
     runner_url: (runner ?? call.config.runners[0])?.url,
     task_id: call.taskId,
     tried: call.tried,
   };
+  const answer = { success: false, error: body.error, request_id: call.id, timestamp: new Date().toISOString(), logs: body.output || body.error || "No output" };
   if (body.success !== true && String(body.error ?? "").includes("OAuth"))
-    return outcome(401, {
-      success: false, error: body.error, error_code: "RUNNER_OAUTH_ERROR", request_id: call.id,
-      metadata: { ...metadata, needs_reauth: true },
-    });
+    return outcome(401, { ...answer, error_code: "RUNNER_OAUTH_ERROR", metadata: { ...metadata, needs_reauth: true } });
+  // Of what the runner found wrong, the published worker made a task that failed; what it was stands beside it.
+  if (runner && status >= 400 && status < 500)
+    return outcome(500, { ...answer, error_code: "RUNNER_FAILED",
+      metadata: { ...metadata, delegated_to_runner: true, runner_status: status, false_positive_detected: false } });
   if (status !== 200)
-    return outcome(status, {
-      success: false, error: body.error, error_code: body.error_code ?? "RUNNER_FAILED", request_id: call.id, metadata,
-      ...(body.queued && { queued: true }),
-    }, headers);
+    return outcome(status, { ...answer, error_code: body.error_code ?? "RUNNER_FAILED", metadata, ...(body.queued && { queued: true }) }, headers);
+  metadata.delegated_to_runner = true;
   return outcome(body.success ? 200 : 500, {
-    success: body.success === true,
-    request_id: call.id,
-    timestamp: new Date().toISOString(),
-    logs: body.output || body.error || "No output",
-    ...(body.success !== true && { error: body.error }),
-    metadata: { ...metadata, delegated_to_runner: true, exit_code: body.exit_code, false_positive_detected: false },
+    ...answer, success: body.success === true, ...(body.success === true && { error: undefined }),
+    metadata: { ...metadata, exit_code: body.exit_code, false_positive_detected: false },
   });
 }
 
@@ -126,19 +120,27 @@ async function gemini(call, { task, repo, options }) {
     return outcome(503, { success: false, error: "Gemini executor requested but GEMINI_RUNNER_URL not configured",
       error_code: "GEMINI_NOT_CONFIGURED", request_id: call.id });
   call.tried = [];
-  let result;
-  try {
-    const response = await callRunner(call, runner, "/execute", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ prompt: call.config.promptPrefix + task, repo_url: repo, timeout_ms: options?.timeout_ms || DEFAULT_MS }),
-      signal: call.signal,
-    });
-    result = { status: 200, body: await jsonOf(response) ?? { success: false, error: `it answered ${response.status}` } };
-  } catch (error) {
-    result = { status: 503, body: { success: false, error: `Gemini runner unreachable: ${error.message}`, error_code: "GEMINI_RUNNER_UNREACHABLE" } };
-  }
+  const result = await askGemini(call, runner, {
+    prompt: call.config.promptPrefix + task, repo_url: repo, timeout_ms: options?.timeout_ms || DEFAULT_MS,
+  });
   const answer = publishedForm(call, runner, result);
   answer.body.metadata.executor_type = "gemini";
-  return answer;
+  if (result.lost) Object.assign(answer.body.metadata, { delegated_to_runner: true, runner_failed: true });
+  if (result.body.success === true || !String(result.body.error ?? "").includes("authentication")) return answer;
+  answer.body.metadata.needs_reauth = true;
+  return outcome(401, { ...answer.body, error_code: "GEMINI_AUTH_ERROR" });
+}
+
+// What it says is believed whatever the status is; an answer that is no JSON is none.
+async function askGemini(call, runner, body) {
+  try {
+    const response = await callRunner(call, runner, "/execute", {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: call.signal });
+    const said = await jsonOf(response);
+    if (said) return { status: 200, body: said };
+    throw new Error(`it answered ${response.status} without JSON`);
+  } catch (error) {
+    return { lost: true, status: 503,
+      body: { success: false, error: `Gemini runner unreachable: ${error.message}`, error_code: "GEMINI_RUNNER_UNREACHABLE" } };
+  }
 }

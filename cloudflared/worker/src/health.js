@@ -94,3 +94,16 @@ export async function health(call) {
     runners,
   });
 }
+
+// The same when the worker is not configured as it must be.
+export function unhealthy(env, error) {
+  return Response.json({
+    status: "degraded",
+    service: "sandbox-executor",
+    timestamp: new Date().toISOString(),
+    version: "3.0.0",
+    runner_url: env.CLAUDE_RUNNER_URL ?? null,
+    runner_configured: Boolean(env.CLAUDE_RUNNER_URL && env.RUNNER_SECRET),
+    error: error.message,
+  });
+}

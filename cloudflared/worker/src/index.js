@@ -3,7 +3,7 @@
 import { admit } from "./callers.js";
 import { configuration } from "./config.js";
 import { execute } from "./execute.js";
-import { health } from "./health.js";
+import { health, unhealthy } from "./health.js";
 import { Keeper } from "./keeper.js";
 import { deliverQueued } from "./queue.js";
 import { failure, preflight, withCors } from "./answers.js";
@@ -32,7 +32,7 @@ function requestId(given) {
 async function answer(call) {
   const { request, url } = call;
   if (request.method === "OPTIONS") return preflight();
-  if (url.pathname === "/health" && request.method === "GET") return health(call);
+  if (isHealth(request)) return health(call);
   const handler = handlerOf(request.method, url.pathname);
   if (!handler) return failure(call, 404, "ROUTE_NOT_FOUND", "Not Found");
   const refused = await admit(call);
@@ -48,6 +48,10 @@ async function answer(call) {
 function leave(call) {
   if (call.until) call.ctx.waitUntil(call.until.finally(() => call.leave()));
   else call.leave();
+}
+
+function isHealth(request) {
+  return request.method === "GET" && new URL(request.url).pathname === "/health";
 }
 
 function handlerOf(method, path) {
@@ -67,8 +71,9 @@ export default {
       // A mistake in the configuration is said by its name; anything else only in the worker's log.
       const said = error.name === "ConfigError";
       console.error(JSON.stringify({ event: "failed", request_id: call?.id, error: String(error.stack ?? error) }));
+      if (said && isHealth(request)) return withCors(unhealthy(env, error), crypto.randomUUID());
       call ??= { id: crypto.randomUUID(), startedAt: Date.now() };
-      return withCors(failure(call, 500, "INTERNAL_ERROR", said ? error.message : "Internal Server Error"), call.id);
+      return withCors(failure(call, 500, said ? error.code : "INTERNAL_ERROR", said ? error.message : "Internal Server Error"), call.id);
     }
   },
 

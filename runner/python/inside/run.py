@@ -237,8 +237,10 @@ def execute(code, namespace, request):
         sys.stdout.flush()
         return 0, False, value if request["result"] else None
     except SystemExit as end:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # another interrupt must not cut off the report
         return exit_status(end), False, None
     except MemoryError:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         traceback.clear_frames(sys.exc_info()[2])  # what they hold is the room that we need
         if not request["session"]:
             namespace.clear()
@@ -248,6 +250,7 @@ def execute(code, namespace, request):
             os.write(2, b"MemoryError\n")
         return 1, True, None
     except BaseException:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         print_error()
         return 1, False, None
     finally:
@@ -417,7 +420,8 @@ def serve(policy):
             namespace = new_namespace()
         try:
             status, memory = one(request, policy, namespace)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # it came between the code and its report
+            sys.stderr.write("KeyboardInterrupt\n")
             status, memory = 1, False
         if not request["session"]:
             if memory:
