@@ -1,8 +1,8 @@
 /*
  * Passes on an output from the bucket as it arrives. The answer begins with the first byte, so that
- * a missing output gives an error and not a truncated answer. The last bytes are held back until
- * the checksum of the whole is verified. A whole output is also stored here, so that the next
- * request gets it from the disk.
+ * a missing output gives an error and not a truncated answer. The first bytes are passed on at
+ * once, the next in larger pieces; the last are held back until the checksum of the whole is
+ * verified. A whole output is also stored here, so that the next request gets it from the disk.
  */
 #include "base/fd.h"
 #include "base/path.h"
@@ -14,7 +14,10 @@
 #include <sys/stat.h>
 
 #define TYPE "application/octet-stream"
-#define HELD_MAX (4u << 20) /* one piece, as it arrives from the network */
+#define HELD_MAX (4u << 20) /* what is held before a piece, and that, as it arrives */
+#define ENOUGH                                                                         \
+    (256u << 10) /* is passed on at once: what arrives is 16 KiB, and each write costs \
+                  */
 
 struct passing {
     struct http_request *req;
@@ -22,7 +25,7 @@ struct passing {
     int64_t passed;
     bool begun;
     bool failed;             /* the caller is gone, or the object is too long */
-    struct buf held;         /* the last piece */
+    struct buf held;         /* what has not been passed on */
     struct cloud_copy *copy; /* or NULL */
 };
 
@@ -36,20 +39,35 @@ static int begin_answer(struct passing *passing)
     return passing->failed ? -1 : 0;
 }
 
+/* Gives the copy what is held. */
+static void store(struct passing *passing)
+{
+    if (passing->copy)
+        cloud_copy_add(passing->copy, passing->held.data, passing->held.len);
+}
+
+static int pass_held(struct passing *passing)
+{
+    store(passing);
+    int rc = http_write(passing->req, passing->held.data, passing->held.len);
+    buf_clear(&passing->held);
+    return rc;
+}
+
 static int pass_on(const char *data, size_t len, void *arg)
 {
     struct passing *passing = arg;
+    const bool first = passing->passed == 0;
     if ((int64_t)len > passing->range.len - passing->passed)
         passing->failed = true; /* The object is longer than the list said: the job has rewritten
                                  * it. */
     if (passing->failed || begin_answer(passing))
         return -1;
     passing->passed += (int64_t)len;
-    if (passing->copy)
-        cloud_copy_add(passing->copy, data, len);
-    passing->failed = passing->passed == passing->range.len
-                          ? buf_add(&passing->held, data, len) != 0
-                          : http_write(passing->req, data, len) != 0;
+    passing->failed = buf_add(&passing->held, data, len) != 0;
+    if (!passing->failed && passing->passed < passing->range.len &&
+        (first || passing->held.len >= ENOUGH))
+        passing->failed = pass_held(passing) != 0;
     return passing->failed ? -1 : 0;
 }
 
@@ -89,6 +107,7 @@ static void send_from_bucket(struct http_request *req, const struct api *api,
     const struct overflow_sink sink = {.write = pass_on, .arg = &passing};
     int rc = overflow_read(api->overflow, record->id, path, range->from, all ? -1 : range->len,
                            &sink, &err);
+    store(&passing);
     bool kept = cloud_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
     finish(&passing, rc, &err);
     buf_done(&passing.held);

@@ -191,6 +191,7 @@ async function life(page) {
   await page.getByRole("button", { name: "New session" }).click();
   await page.waitForURL(/#\/sessions\/.+/);
   const id = page.url().split("/").pop();
+  check("its terminal has a prompt", await shows(page, "$"));
   await page.getByRole("button", { name: "End the session" }).click();
   await page.getByRole("button", { name: "End it" }).click();
   await page.waitForURL(/#\/sessions$/);

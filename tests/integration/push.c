@@ -12,8 +12,12 @@ static bool run_script(const struct runner *runner)
 {
     int status = -1;
     char *out = textf("%s/push", runner->dir);
-    char *argv[] = {(char[]){"/usr/bin/node"}, (char[]){TEST_PUSH_FOLDER "/push.mjs"}, runner->base,
-                    (char[]){RUNNER_SECRET}, NULL};
+    char *argv[] = {(char[]){"/usr/bin/node"},
+                    (char[]){TEST_PUSH_FOLDER "/push.mjs"},
+                    runner->base,
+                    (char[]){RUNNER_SECRET},
+                    runner->cli,
+                    NULL};
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
     bool ended = proc_wait(proc_start(argv, env, out, out), 200000, &status);
     char *said = read_file(out, NULL);

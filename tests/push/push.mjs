@@ -1,11 +1,12 @@
 // Web Push as a browser and its push service see it, with node's own cryptography: messages are decrypted, signatures
 // checked. Prints one line a check; exit status 0 when all hold.
-//   node push.mjs RUNNER SECRET
-// RUNNER's CALLBACK_ALLOW takes 127.0.0.1, its CLI is the stand-in.
+//   node push.mjs RUNNER SECRET CLI
+// RUNNER's CALLBACK_ALLOW takes 127.0.0.1, CLI is its CLAUDE_BIN: the stand-in, which is taken away for a while.
 import crypto from "node:crypto";
+import { renameSync } from "node:fs";
 import http from "node:http";
 
-const [runner, secret] = process.argv.slice(2);
+const [runner, secret, cli] = process.argv.slice(2);
 const headers = { "X-Runner-Secret": secret, "Content-Type": "application/json", Origin: "https://console.example.org" };
 let failed = 0;
 
@@ -106,6 +107,17 @@ async function main() {
   await call("POST", "/execute", { prompt: "a third" });
   check("several that end are told together", await until(() => at("/one").length === 4, 40000) && decrypt(one, at("/one")[3].body).data.title === "2 tasks have ended", at("/one").length);
   check("who does not want it is not told", at("/silent").length === 0);
+
+  const ended = browser("/ended");
+  await call("POST", "/push/subscriptions", { ...ended.subscription, needsYou: false });
+  renameSync(cli, `${cli}.away`);
+  check("who wants to be needed is told of trouble", await until(() => at("/silent").length === 1, 60000), at("/silent").length);
+  renameSync(`${cli}.away`, cli);
+  const needed = at("/silent")[0], what = needed && decrypt(silent, needed.body).data;
+  check("with what it is and what helps", what?.title === "Claude Runner needs you" && /CLAUDE_BIN/.test(what.body) && what.path === "/" &&
+    needed.headers.topic === "cli_missing" && needed.headers.urgency === "high", what);
+  check("who only wants ends is not told", at("/ended").length === 0);
+  await call("DELETE", `/push/subscriptions/${(await call("GET", "/push")).body.subscriptions.find((two) => two.needsYou === false).id}`);
 
   const gone = browser("/gone"), lost = browser("/lost");
   service.answers.set("/gone", 410);

@@ -129,11 +129,11 @@ async function drawFile(place, id, path, signal) {
   try {
     head = await ask("HEAD", address(id, path), { signal });
   } catch (error) {
-    // A link can lead to a directory; a HEAD has no words of its own.
-    if (error.status === 409) return location.replace(to(id, "path", path));
     throw error.status === 404 ? new Error("There is no such file.") : error;
   }
   const bytes = Number(head.headers.get("Content-Length") ?? 0), etag = head.headers.get("ETag");
+  // What has no tag is no file; a link can lead to a directory.
+  if (!etag) return location.replace(to(id, "path", path));
   const shown = h("div");
   place.append(h("p.facts", null, size(bytes)), h("div.row", null,
     h("a.button", { href: address(id, path), download: nameOf(path) }, "Download"),
