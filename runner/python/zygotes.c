@@ -84,18 +84,28 @@ static int set_environment(struct plan *plan, const char *cache)
     return plan->env.failed ? -1 : 0;
 }
 
+/* A zygote runs only our code, so it keeps our user, which can build jails; but root without the
+ * power to mount (a container) cannot be shown to a user namespace, and builds nothing that the
+ * tasks' user cannot. */
+static bool is_tasks_user(const struct python *python)
+{
+    const struct jail_host *host = launcher_host(python->config.launcher);
+    return geteuid() == 0 && !host->root && host->has[JAIL_HAS_NAMESPACES];
+}
+
 /* Makes the directory of the zygotes' cache, and of children's own directories, which another user
  * must reach where we are root. */
-static int make_cache(const char *cache, struct err *err)
+static int make_cache(const struct python *python, const char *cache, struct err *err)
 {
     mode_t mode = geteuid() == 0 ? 0711 : 0700;
     if (path_make_dirs(cache, mode, err))
         return -1;
-    return chmod(cache, mode) ? err_sys(err, "cannot set the mode of '%s'", cache) : 0;
+    if (chmod(cache, mode))
+        return err_sys(err, "cannot set the mode of '%s'", cache);
+    return is_tasks_user(python) ? path_own(cache, python->config.uid, python->config.gid, err) : 0;
 }
 
-/* Plans the process tree. A zygote runs only our code, so it keeps our user, which can build
- * jails. */
+/* Plans the process tree. */
 static struct plan *plan_tree(const struct python *python, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
@@ -105,15 +115,15 @@ static struct plan *plan_tree(const struct python *python, struct err *err)
         err_sys(err, "Python's plan");
         return NULL;
     }
-    if (make_cache(cache, err))
+    if (make_cache(python, cache, err))
         return NULL;
     strlist_add(&plan->argv, python->program);
     strlist_add(&plan->argv, tiers[CONFIG_GET(python->config.config, jail)]);
     strlist_addf(&plan->argv, "%u", (unsigned)python->config.uid);
     strlist_addf(&plan->argv, "%u", (unsigned)python->config.gid);
     plan->cwd = strdup("/");
-    plan->uid = geteuid();
-    plan->gid = getegid();
+    plan->uid = is_tasks_user(python) ? python->config.uid : geteuid();
+    plan->gid = is_tasks_user(python) ? python->config.gid : getegid();
     plan->kill_grace_ms = 0;
     if (set_environment(plan, cache) || plan->argv.failed || !plan->cwd) {
         err_sys(err, "Python's plan");
