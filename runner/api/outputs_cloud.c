@@ -15,9 +15,8 @@
 
 #define TYPE "application/octet-stream"
 #define HELD_MAX (4u << 20) /* what is held before a piece, and that, as it arrives */
-#define ENOUGH                                                                         \
-    (256u << 10) /* is passed on at once: what arrives is 16 KiB, and each write costs \
-                  */
+/* So much is written at once: it arrives in pieces of 16 KiB, and each write costs. */
+#define WRITE_BYTES (256u << 10)
 
 struct passing {
     struct http_request *req;
@@ -66,7 +65,7 @@ static int pass_on(const char *data, size_t len, void *arg)
     passing->passed += (int64_t)len;
     passing->failed = buf_add(&passing->held, data, len) != 0;
     if (!passing->failed && passing->passed < passing->range.len &&
-        (first || passing->held.len >= ENOUGH))
+        (first || passing->held.len >= WRITE_BYTES))
         passing->failed = pass_held(passing) != 0;
     return passing->failed ? -1 : 0;
 }

@@ -1,8 +1,8 @@
 /*
  * Conversations of the service at Google: which task has left one, and which goes on with it.
  *
- *     conversations/NAME.json    {"taskId": whose conversation.tgz it is, "next": who goes on with
- * it}
+ *     conversations/NAME.json    {"taskId": whose conversation.tgz it is,
+ *                                 "next": who goes on with it}
  *
  *     the execution of A      {A}      once it has handed in what the next one needs
  *     POST, resumeSessionId   {A,B}    B may go on; a copy becomes sessions/B/before.tgz

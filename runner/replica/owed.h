@@ -3,8 +3,8 @@
  *
  *     owing/ID   the URL, sealed; made before the task is taken, and gone once it is owed
  *     owed/ID    URL and body, sealed; how often it was tried, when it is to be tried next: made
- * once, by the execution that ran the task, or by an instance when that has left none told/ID    it
- * was taken, or tried for long enough: there will be no other
+ *                once, by the execution that ran the task (or by an instance, when that left none)
+ *     told/ID    it was taken, or tried for long enough: there will be no other
  *
  * Whoever tries writes owed/ID anew first, over the generation that it has read: so two do not try
  * at once. One that ends between its POST and told/ID leaves it to the next, who sends it again
