@@ -33,7 +33,9 @@ elseif(CR_SANITIZE)
 endif()
 
 if(sanitizers)
-  target_compile_options(cr_flags INTERFACE ${sanitizers} -fno-omit-frame-pointer -g)
+  # What is read before it is written is never 0 by chance.
+  target_compile_options(cr_flags INTERFACE ${sanitizers} -fno-omit-frame-pointer -g
+                                            -ftrivial-auto-var-init=pattern)
   target_link_options(cr_flags INTERFACE ${sanitizers})
 else()
   target_compile_options(cr_flags INTERFACE

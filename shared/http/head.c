@@ -194,6 +194,8 @@ int head_parse(char *data, size_t size, struct head *head, struct err *err)
     char *at = data;
     const char *end = data + size;
     head->method = head->path = "";
+    head->odd = NULL;
+    head->odd_slash = false;
     head->minor = 1;
     head->field_count = head->query_count = 0;
     head->length = 0;

@@ -38,6 +38,7 @@ static void check_head(const struct head *head)
     struct route_match match;
     check(head->path[0] == '/' || strcmp(head->path, "*") == 0);
     check(!strstr(head->path, "/../"));
+    check(!head->odd || *head->odd);
     if (!head->odd) { /* else only routes that take any bytes see it */
         check(!strchr(head->path, '\\'));
         check_text(head->path);
@@ -72,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct head head;
     struct err err;
+    memset(&head, 0xa5, sizeof(head));    /* as an earlier request may have left it */
     char *copy = malloc(size ? size : 1); /* exactly as long: a step too far is seen */
     if (!copy)
         return 0;

@@ -203,9 +203,10 @@ static int executions_of(const char *id, bool good)
 
 static void assert_said_once(const struct step *step, bool whole)
 {
-    char *path = textf("%s/tasks/%s/events", runner->state, step->id);
-    char *events = read_file(path, NULL);
-    assert_non_null(events);
+    char *path = textf("%s/tasks/%s/events", runner->state, step->id), *events = NULL;
+    /* The result can be read a moment before the last event is written. */
+    EVENTUALLY(20000, (free(events), events = read_file(path, NULL)) &&
+                          text_count(events, "event: done\n") > 0);
     assert_int_equal(text_count(events, "event: done\n"), 1);
     assert_int_equal(text_count(events, "event: task\n"), 1);
     for (int i = 0; i < 6 && strcmp(step->id, "outputs") != 0; i++) {
