@@ -168,7 +168,7 @@ async function otherSites(browser) {
     body: `<iframe src="${runner}/login"></iframe><form method="post" action="${runner}/login/start"><input name="csrf" value="x"></form>`,
   }));
   await page.goto("http://evil.test/");
-  await page.waitForTimeout(300);
+  for (const end = Date.now() + 20000; !page.frames()[1]?.url() && Date.now() < end; ) await page.waitForTimeout(30);
   const framed = page.frames().map((frame) => frame.url()).filter((url) => url.startsWith(runner));
   check("another site cannot frame it", page.frames().length === 2 && framed.length === 0, framed.join());
   seen.length = before;

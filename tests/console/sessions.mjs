@@ -104,6 +104,7 @@ async function writing(page) {
   await until(async () => await text("text.txt") === "mine");
   check("until the reader says otherwise", await text("text.txt") === "mine");
   await go(page, "/sessions/box/files?file=/workspace/dos.txt");
+  await until(async () => await page.locator(".editor").inputValue() === "a\nb\n"); // not the editor before
   await page.locator(".editor").fill("a\nb\nc\n");
   await page.getByRole("button", { name: "Save", exact: true }).click();
   check("line ends stay as they were", await until(async () => await text("dos.txt") === "a\r\nb\r\nc\r\n"), await text("dos.txt"));
@@ -160,13 +161,14 @@ async function terminals() {
   await page.keyboard.press("Control+c");
   await page.keyboard.type("for i in $(seq 2000); do echo line $i; done\n");
   check("much output is kept up with", await shows(page, "line 2000"));
-  await page.keyboard.type("marker=still-there\n");
+  await page.keyboard.type("marker=still-there; echo set-$marker\n"); // its output: the shell has it all
+  check("a variable is set", await shows(page, "set-still-there"), await screen(page));
   await page.reload();
   await page.locator(".xterm-rows").waitFor();
   check("after a reload the screen is as it was", await shows(page, "line 2000"));
   await page.locator(".tty").click();
-  await page.keyboard.type("clear; echo $marker\n");
-  check("and so is the shell", await shows(page, "still-there"), await screen(page));
+  await page.keyboard.type("clear; echo [$marker]\n");
+  check("and so is the shell", await shows(page, "[still-there]"), await screen(page));
   await page.keyboard.type("exit 3\n");
   await page.getByText("The shell has ended (3).").waitFor();
   await inspect(page, "a shell that has ended");

@@ -171,6 +171,30 @@ char *key_json(const char *name)
     return quoted;
 }
 
+static bool is_free(int port)
+{
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                        .sin_port = htons((uint16_t)port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    bool free = bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return free;
+}
+
+/* The first of two free ports, below those of outgoing connections. */
+static int free_pair(void)
+{
+    for (int i = 0; i < 6000; i++) {
+        int port = 20000 + (int)(getpid() + i) % 6000 * 2;
+        if (is_free(port) && is_free(port + 1))
+            return port;
+    }
+    fail_msg("no two free ports");
+    return 0;
+}
+
 bool githost_start(void)
 {
     static const char *const needed[] = {"/usr/sbin/sshd", "/usr/sbin/nginx", "/usr/sbin/fcgiwrap"};
@@ -181,8 +205,7 @@ bool githost_start(void)
         }
     host.dir = tmp_dir_new();
     host.remote = textf("%s/o.git", host.dir);
-    host.ssh_port =
-        20000 + (int)(getpid() % 6000) * 2; /* below the ports of outgoing connections */
+    host.ssh_port = free_pair();
     host.web_port = host.ssh_port + 1;
     free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
             " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"

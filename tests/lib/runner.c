@@ -442,8 +442,8 @@ void runner_free(struct runner *runner)
                 runner_crash(runner);
         }
     }
-    int64_t end = now_ms() + 2000 * slowness(); /* a process that was killed a moment ago may still
-                                                 * be there */
+    int64_t end = now_ms() + STOP_MS * slowness(); /* a process that was killed a moment ago may
+                                                    * still be there */
     while (runner_task_processes(runner) && now_ms() < end)
         poll_pause();
     size_t left_over = runner_task_processes(runner);

@@ -261,7 +261,7 @@ def check_commands(box):
     check("exit ends the command, its streams are apart", (done["exit_code"], done["stdout"], done["stderr"]) == (3, "out\n", "err\n"), done)
     check("and not the session", box.exec_command_stateful("echo $NAME")["stdout"] == "value\n")
     check("another session knows nothing of it", box.exec_command_stateful("echo [$NAME]; pwd", "other")["stdout"] == "[]\n/workspace\n")
-    done = box.exec_command_stateful("echo before; sleep 60", timeout=1)
+    done = box.exec_command_stateful("echo before; sleep 60", timeout=5)
     check("past its time: -1, what it printed, and stderr says so", done["exit_code"] == -1 and done["stdout"] == "before\n" and "timed out" in done["stderr"], done)
     check("the session goes on", box.exec_command_stateful("echo $NAME")["stdout"] == "value\n")
     done = box.exec_command("third", "/tmp", "pwd; echo x >&2; false")
