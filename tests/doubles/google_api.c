@@ -190,6 +190,7 @@ static void handle(struct server_conn *conn, const struct server_request *req, v
     (void)ctx;
     if (control_serve(conn, req))
         return;
+    log_begin();
     struct call call = {.conn = conn, .req = req, .cut_body_at = -1, .cut_upload_at = -1};
     const char *id = serve_other(&call);
     if (!id)
@@ -319,6 +320,7 @@ int main(int argc, char **argv)
     google_schema_add(google_compute_methods, google_compute_schemas);
     google_schema_add(google_build_methods, google_build_schemas);
     server_stream_bodies(is_upload);
+    server_before_answers(log_answering);
     signal(SIGCHLD, SIG_IGN); /* supervisors are not waited for */
     int fd = server_listen(&world.port);
     snprintf(world.base, sizeof world.base, "http://127.0.0.1:%d", world.port);

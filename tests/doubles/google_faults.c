@@ -8,9 +8,11 @@
 #include <fnmatch.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static cJSON *plan; /* a list, in order; under the lock */
@@ -132,6 +134,30 @@ static int log_file(void)
     return log_fd;
 }
 
+/* Requests whose answer has begun and which are not in the log yet. */
+static atomic_int unlogged;
+static _Thread_local enum { NOT_SERVING, SERVING, ANSWERING } phase;
+
+void log_answering(void)
+{
+    if (phase == SERVING) {
+        atomic_fetch_add(&unlogged, 1);
+        phase = ANSWERING;
+    }
+}
+
+void log_begin(void)
+{
+    phase = SERVING;
+}
+
+/* Waits until what has been answered is in the log; not for ever, since an answer may be long. */
+static void await_logged(void)
+{
+    for (int i = 0; i < 2000 && atomic_load(&unlogged) > 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 void log_add(const struct call *call, const char *id)
 {
     const struct server_request *req = call->req;
@@ -157,6 +183,9 @@ void log_add(const struct call *call, const char *id)
     if (write(log_file(), text, len + 1) < 0)
         perror("google-api: log");
     pthread_mutex_unlock(&log_lock);
+    if (phase == ANSWERING)
+        atomic_fetch_sub(&unlogged, 1);
+    phase = NOT_SERVING;
     free(text);
     free(url);
     cJSON_Delete(json);
@@ -203,6 +232,7 @@ static void serve_log(struct server_conn *conn, const struct server_request *req
 {
     char *contains = google_param(req->query, "contains"), *id = google_param(req->query, "id");
     char *lines = google_param(req->query, "lines");
+    await_logged();
     pthread_mutex_lock(&log_lock);
     if (strcmp(req->method, "DELETE") == 0 && ftruncate(log_file(), 0) < 0)
         perror("google-api: log");

@@ -348,8 +348,22 @@ void server_reply(struct server_conn *conn, int status, const char *headers, con
     server_send(conn, body, size);
 }
 
+static void (*before_answers)(void);
+
+void server_before_answers(void (*function)(void))
+{
+    before_answers = function;
+}
+
+static void tell_of_answer(void)
+{
+    if (before_answers)
+        before_answers();
+}
+
 void server_start(struct server_conn *conn, int status, const char *headers, size_t size)
 {
+    tell_of_answer();
     send_text(conn, "HTTP/1.1 %d %s\r\n%sContent-Length: %zu\r\n\r\n", status, reason(status),
               headers, size);
 }
@@ -361,6 +375,7 @@ bool server_send(struct server_conn *conn, const void *data, size_t size)
 
 void server_begin(struct server_conn *conn, int status, const char *headers)
 {
+    tell_of_answer();
     send_text(conn, "HTTP/1.1 %d %s\r\n%sTransfer-Encoding: chunked\r\n\r\n", status,
               reason(status), headers);
 }

@@ -69,6 +69,9 @@ ssize_t server_body_read(struct server_conn *conn, void *to, size_t size);
 void server_start(struct server_conn *conn, int status, const char *headers, size_t size);
 bool server_send(struct server_conn *conn, const void *data, size_t size);
 
+/* Called on the connection's thread just before an answer begins. One for the program. */
+void server_before_answers(void (*function)(void));
+
 /* One whole answer. `headers` is "Name: value\r\n" lines or "". */
 void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
                   size_t size);

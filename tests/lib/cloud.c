@@ -50,7 +50,7 @@ static struct cloud *start(char *dir, const char *job_program, const char *const
     cloud->state = textf("%s/state", cloud->dir);
     cloud->key_file = textf("%s/key.json", cloud->dir);
     cloud->user_file = textf("%s/user.json", cloud->dir);
-    char *owner = textf("%d", (int)getpid());
+    char *owner = textf("%d", (int)getpid()), *port = textf("%d", http_free_ports(1));
     cloud->args[0] = strdup(TEST_GOOGLE_API);
     add(cloud, "--state", cloud->state);
     add(cloud, "--key-file", cloud->key_file);
@@ -58,10 +58,11 @@ static struct cloud *start(char *dir, const char *job_program, const char *const
     add(cloud, "--accept-token", CLOUD_TOKEN);
     add(cloud, "--owner", owner);
     add_job(cloud, job_program, job_env);
+    add(cloud, "--port", port); /* which nobody else takes while it is killed */
     cloud->api = double_new(cloud->args);
     cloud->base = strdup(cloud->api->base);
-    add(cloud, "--port", strrchr(cloud->base, ':') + 1); /* from the next start on */
     free(owner);
+    free(port);
     return cloud;
 }
 

@@ -19,6 +19,7 @@ struct githost {
     char *remote; /* the bare repository, o.git */
     pid_t sshd, fcgi, nginx;
     int ssh_port, web_port;
+    int spare_port; /* for a server of the test's own */
 };
 
 extern struct githost host;
@@ -27,6 +28,9 @@ extern const char githost_cli[];
 /* False, with a line that says so, when this host lacks what it takes. */
 bool githost_start(void);
 void githost_stop(void);
+
+/* Whether somebody listens at this port of loopback. */
+bool githost_is_listening(int port);
 
 /* A runner that may use it, not yet started. `more_allow` goes at the end of GIT_ALLOW. */
 struct runner *githost_runner(const char *more_allow);

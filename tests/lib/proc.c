@@ -71,7 +71,7 @@ void proc_shell(const char *script)
     char *argv[] = {strdup("/bin/bash"), strdup("-c"), strdup(script), NULL};
     char *env[] = {strdup("PATH=/usr/bin:/bin"), strdup("HOME=/nonexistent"), NULL};
     int status = -1;
-    if (!proc_wait(proc_start(argv, env, NULL, NULL), 20000, &status) || status != 0)
+    if (!proc_wait(proc_start(argv, env, NULL, NULL), 60000, &status) || status != 0)
         fail_msg("exit status %d of: %s", status, script);
     for (size_t i = 0; argv[i]; i++)
         free(argv[i]);

@@ -15,7 +15,7 @@ pid_t proc_start(char *const argv[], char *const env[], const char *out, const c
 pid_t proc_start_as(uid_t uid, char *const argv[], char *const env[], const char *out,
                     const char *err);
 
-/* Runs a script of bash; fails the test unless it succeeds within 20 s. */
+/* Runs a script of bash; fails the test unless it succeeds within a minute. */
 void proc_shell(const char *script);
 
 /* Waits for a child that proc_start made. False: still running after ms × slowness(). The status
