@@ -2,10 +2,11 @@
 // content that means harm; a runner that goes away. Prints one line a check; exit status 0 when all hold, 77 when there
 // is no browser.
 //   node console.mjs RUNNER SECRET REPOSITORY PICTURES
-// RUNNER's CALLBACK_ALLOW takes 127.0.0.1.
+// RUNNER's CALLBACK_ALLOW takes 127.0.0.1, and a caller "batch" with the secret SECRET-batch has limits.
 import crypto from "node:crypto";
 import http from "node:http";
 import { check, desktop, failures, inspect, launch, longTask, open, phone, until, way } from "./support.mjs";
+import { versions } from "./versions.mjs";
 
 const [runner, secret, repository, pictures] = process.argv.slice(2);
 const headers = { "X-Runner-Secret": secret, "Content-Type": "application/json" };
@@ -274,6 +275,52 @@ async function byLink() {
   await other.context().close();
 }
 
+// Callers: whose secrets there are, when they were used, and what each may do.
+async function callers() {
+  const page = await open(browser, { ...phone, viewport: { width: 320, height: 640 } }, seen);
+  await signIn(page, "/callers");
+  const row = (name) => page.locator(".repo", { hasText: name });
+  await row("batch").waitFor();
+  const facts = async (name) => (await row(name).locator(".facts").allInnerTexts()).map((text) => text.split(/\s*\n\s*/).filter(Boolean));
+  const [, limits] = await facts("batch");
+  check("a caller's limits stand at its name", JSON.stringify(limits) === JSON.stringify(["at most 2 tasks at once", "30 a minute", "$0.5 in 24 hours", "only claude, command", "no network", "no push"]), limits);
+  check("a caller without limits has no such line", (await facts("secret-1")).length === 2, await facts("secret-1"));
+  check("a caller that never came is told apart", (await facts("batch"))[0].includes("never used"), await facts("batch"));
+  const limited = await fetch(`${runner}/exec`, { method: "POST", headers: { ...headers, "X-Runner-Secret": `${secret}-batch` }, body: JSON.stringify({ command: "true", egress: "open" }) });
+  check("they are the limits that hold", limited.status === 403, limited.status);
+  await row("batch").getByText("1 request", { exact: true }).waitFor();
+  const used = (await facts("batch"))[0];
+  check("its last use is shown", used[0].startsWith("used") && used.includes("from 127.0.0.1"), used);
+  await inspect(page, "narrow, callers with limits");
+  await picture(page, "narrow-callers-limits-whole");
+  await page.context().close();
+}
+
+// What is said for a moment: for everybody, and not longer than its screen or its time.
+async function moments() {
+  const page = await open(browser, desktop, seen);
+  await page.clock.install();
+  const wait = async () => (await post("/run-async", { prompt: "[[tool:Bash {\"command\":\"tail -f /dev/null\"}]]", allowedTools: ["Bash"] })).taskId;
+  const said = page.getByRole("status").filter({ hasText: "The task is cancelled." });
+  const cancel = async (first) => {
+    const id = await wait();
+    if (first) await signIn(page, `/tasks/${id}`);
+    else await go(page, `/tasks/${id}`);
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
+    await page.getByRole("button", { name: "Cancel it" }).click();
+    await said.waitFor();
+  };
+  await cancel(true);
+  check("what was done is said as a status", await said.count() === 1 && !await said.evaluate((one) => Boolean(one.closest("[aria-hidden], [hidden]"))));
+  await page.getByRole("link", { name: "Now" }).click();
+  await page.getByRole("heading", { name: "Now" }).waitFor();
+  check("it does not stay on the next screen", await page.locator("#toast").innerText() === "");
+  await cancel(false);
+  await page.clock.fastForward(10000);
+  check("nor longer than its time", await until(async () => await page.locator("#toast").innerText() === ""));
+  await page.context().close();
+}
+
 // Notifications: the browser's push service is not to be had here, so subscribing is played; the worker's part is real.
 async function told() {
   const keys = crypto.createECDH("prime256v1");
@@ -399,7 +446,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, hostile, otherSites, byLink, told, away, many };
+const parts = { screens: null, actions, callers, moments, hostile, otherSites, byLink, told, away, versions: () => versions({ browser, path, runner, signIn, go, seen }), many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();

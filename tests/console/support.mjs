@@ -48,12 +48,15 @@ export async function inspect(page, name) {
   check(`${name}: fingers find what is to be touched`, small.length === 0, small);
 }
 
-// A way to the runner. `down`: nothing answers. `stories`: path -> handler(request, response) instead of the runner.
+// A way to the runner. `down`: nothing answers. `stories`: path -> handler(request, response) instead of the runner. `before`: a
+// function that may change the request's url, or answer it and say true. `asked`: every path that was asked for.
 export async function way(target) {
-  const state = { down: false, stories: new Map() };
+  const state = { down: false, stories: new Map(), before: () => false, asked: [] };
   const { hostname, port } = new URL(target);
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(async (request, response) => {
     if (state.down) return request.socket.destroy();
+    state.asked.push(request.url);
+    if (await state.before(request, response)) return;
     const story = state.stories.get(request.url.split("?")[0]);
     if (story) return story(request, response);
     const onward = http.request({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {

@@ -71,6 +71,10 @@ static void every_screen_and_action_works_for_everybody(void **state)
     struct runner *runner = runner_new_real(&api);
     runner_set(runner, "CALLBACK_SECRET", "callback-secret-0123456789");
     runner_set(runner, "CALLBACK_ALLOW", "127.0.0.1");
+    runner_set(runner, "RUNNER_SECRET", RUNNER_SECRET ",batch:" RUNNER_SECRET "-batch");
+    runner_set(runner, "CALLER_LIMITS",
+               "batch.tasks=2,batch.perMinute=30,batch.usdPerDay=0.5,batch.kinds=claude|command,"
+               "batch.egress=none,batch.push=no");
     char *allow = textf("file:%s", runner->shared);
     runner_set(runner, "GIT_ALLOW", allow);
     free(allow);
