@@ -8,11 +8,9 @@
 #include <fnmatch.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static cJSON *plan; /* a list, in order; under the lock */
@@ -134,31 +132,30 @@ static int log_file(void)
     return log_fd;
 }
 
-/* Requests whose answer has begun and which are not in the log yet. */
-static atomic_int unlogged;
-static _Thread_local enum { NOT_SERVING, SERVING, ANSWERING } phase;
+/* Who has an answer may look for its request in the log, which it enters after the answer: the log
+ * waits for those that are on their way to it. */
+static int expected; /* under the log's lock */
+static pthread_cond_t entered = PTHREAD_COND_INITIALIZER;
 
-void log_answering(void)
+void log_expect(void *ret_answered)
 {
-    if (phase == SERVING) {
-        atomic_fetch_add(&unlogged, 1);
-        phase = ANSWERING;
-    }
+    *(bool *)ret_answered = true;
+    pthread_mutex_lock(&log_lock);
+    expected++;
+    pthread_mutex_unlock(&log_lock);
 }
 
-void log_begin(void)
+/* Under the log's lock. An answer that its client does not read is not waited for. */
+static void await_entries(void)
 {
-    phase = SERVING;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 10;
+    while (expected > 0 && pthread_cond_timedwait(&entered, &log_lock, &until) == 0)
+        continue;
 }
 
-/* Waits until what has been answered is in the log; not for ever, since an answer may be long. */
-static void await_logged(void)
-{
-    for (int i = 0; i < 2000 && atomic_load(&unlogged) > 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
-void log_add(const struct call *call, const char *id)
+void log_add(const struct call *call, const char *id, bool answered)
 {
     const struct server_request *req = call->req;
     cJSON *json = cJSON_CreateObject(), *headers = cJSON_CreateObject();
@@ -182,10 +179,9 @@ void log_add(const struct call *call, const char *id)
     pthread_mutex_lock(&log_lock);
     if (write(log_file(), text, len + 1) < 0)
         perror("google-api: log");
+    expected -= answered;
+    pthread_cond_broadcast(&entered);
     pthread_mutex_unlock(&log_lock);
-    if (phase == ANSWERING)
-        atomic_fetch_sub(&unlogged, 1);
-    phase = NOT_SERVING;
     free(text);
     free(url);
     cJSON_Delete(json);
@@ -232,8 +228,8 @@ static void serve_log(struct server_conn *conn, const struct server_request *req
 {
     char *contains = google_param(req->query, "contains"), *id = google_param(req->query, "id");
     char *lines = google_param(req->query, "lines");
-    await_logged();
     pthread_mutex_lock(&log_lock);
+    await_entries();
     if (strcmp(req->method, "DELETE") == 0 && ftruncate(log_file(), 0) < 0)
         perror("google-api: log");
     char *text = log_select(contains, id, lines != NULL);

@@ -69,9 +69,6 @@ ssize_t server_body_read(struct server_conn *conn, void *to, size_t size);
 void server_start(struct server_conn *conn, int status, const char *headers, size_t size);
 bool server_send(struct server_conn *conn, const void *data, size_t size);
 
-/* Called on the connection's thread just before an answer begins. One for the program. */
-void server_before_answers(void (*function)(void));
-
 /* One whole answer. `headers` is "Name: value\r\n" lines or "". */
 void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
                   size_t size);
@@ -81,6 +78,9 @@ void server_reply(struct server_conn *conn, int status, const char *headers, con
 void server_begin(struct server_conn *conn, int status, const char *headers);
 bool server_write(struct server_conn *conn, const void *data, size_t size);
 void server_end(struct server_conn *conn);
+
+/* `fn` is called once before the first byte of the next answer is sent; NULL: nothing is. */
+void server_before_answer(struct server_conn *conn, void (*fn)(void *arg), void *arg);
 
 /* Drops the connection with a reset, whatever was sent so far. */
 void server_cut(struct server_conn *conn);

@@ -72,7 +72,7 @@ static void streams_pass_through_nginx(void **state)
     if (access("/usr/sbin/nginx", X_OK))
         SKIP_BECAUSE("nginx is not installed");
     char *dir = tmp_dir_new(), *log = textf("%s/log", dir), *file = textf("%s/conf", dir);
-    int port = http_free_ports(1);
+    int port = port_reserve();
     char *base = textf("http://127.0.0.1:%d", port);
     char *conf = textf("daemon off; pid %s/pid; error_log %s/log; worker_processes 1;\n"
                        "events { worker_connections 64; }\n"
@@ -98,7 +98,7 @@ static void streams_pass_through_haproxy(void **state)
     if (access("/usr/sbin/haproxy", X_OK))
         SKIP_BECAUSE("haproxy is not installed");
     char *dir = tmp_dir_new(), *log = textf("%s/log", dir), *file = textf("%s/conf", dir);
-    int port = http_free_ports(1);
+    int port = port_reserve();
     char *base = textf("http://127.0.0.1:%d", port);
     char *conf = textf("defaults\n mode http\n timeout connect 10s\n timeout client 10s\n"
                        " timeout server 10s\n"

@@ -181,9 +181,8 @@ bool githost_start(void)
         }
     host.dir = tmp_dir_new();
     host.remote = textf("%s/o.git", host.dir);
-    host.ssh_port = http_free_ports(3);
-    host.web_port = host.ssh_port + 1;
-    host.spare_port = host.ssh_port + 2;
+    host.ssh_port = port_reserve();
+    host.web_port = port_reserve();
     free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
             " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"
             " for i in 1 2 3 4 5; do echo $i >f$i; done; echo in >d/in; ln -s /etc/passwd out;"
@@ -191,7 +190,7 @@ bool githost_start(void)
             " git push -q origin main feature/x v1"));
     start_sshd();
     start_web();
-    EVENTUALLY(20000, githost_is_listening(host.ssh_port) && githost_is_listening(host.web_port));
+    EVENTUALLY(60000, githost_is_listening(host.ssh_port) && githost_is_listening(host.web_port));
     return true;
 }
 

@@ -19,7 +19,6 @@ struct githost {
     char *remote; /* the bare repository, o.git */
     pid_t sshd, fcgi, nginx;
     int ssh_port, web_port;
-    int spare_port; /* for a server of the test's own */
 };
 
 extern struct githost host;

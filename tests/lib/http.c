@@ -5,13 +5,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 int http_connect(const char *base)
@@ -27,47 +25,6 @@ int http_connect(const char *base)
     if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
         fail_msg("cannot connect to %s: %s", base, strerror(errno));
     return fd;
-}
-
-/* Takes the port from other tests by a name in the network's namespace, which ends with this
- * process. Returns its descriptor, or -1: it is taken, or somebody listens there. */
-static int reserve_port(int port)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int one = 1, len = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "cr-test-%d", port);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0 && probe >= 0);
-    setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    bool taken = bind(fd, (struct sockaddr *)&name, size) == 0 &&
-                 bind(probe, (struct sockaddr *)&at, sizeof at) == 0;
-    close(probe);
-    if (!taken)
-        close(fd);
-    return taken ? fd : -1;
-}
-
-int http_free_ports(int count)
-{
-    enum { FIRST = 20000, PORTS = 12000 };
-    static int from;
-    int fds[16], have = 0;
-    assert_true(count <= (int)COUNT(fds));
-    from = from ? from : getpid() * 8 % PORTS; /* tests that run at once begin far apart */
-    for (int tries = 0; have < count; from = (from + 1) % PORTS) {
-        assert_true(tries++ < 2 * PORTS);
-        fds[have] = from >= PORTS - 16 ? -1 : reserve_port(FIRST + from);
-        if (fds[have] >= 0)
-            have++;
-        else
-            while (have > 0)
-                close(fds[--have]);
-    }
-    return FIRST + from - count;
 }
 
 bool http_send(int fd, const void *data, size_t size)

@@ -28,11 +28,6 @@ struct reply {
 /* Connects to "http://HOST:PORT"; fails the test when it cannot. */
 int http_connect(const char *base);
 
-/* The first of `count` ports in a row at which nobody listens on loopback. They are below those
- * that the system gives to connections and to port 0, and no other test is given them while this
- * process lives. */
-int http_free_ports(int count);
-
 /* Sends as much as the peer accepts; false when the peer has closed. */
 bool http_send(int fd, const void *data, size_t size);
 bool http_send_text(int fd, const char *text);

@@ -128,6 +128,16 @@ long proc_uid(pid_t pid)
     return status_field(pid, "Uid");
 }
 
+bool proc_has_pending(pid_t pid, int signal)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    char *text = read_file(path, NULL), *at = text ? strstr(text, "\nShdPnd:") : NULL;
+    bool pending = at && strtoull(at + strlen("\nShdPnd:"), NULL, 16) >> (signal - 1) & 1;
+    free(text);
+    return pending;
+}
+
 long proc_rss_kib(pid_t pid)
 {
     return status_field(pid, "VmRSS");
