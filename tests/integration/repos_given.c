@@ -129,6 +129,64 @@ static void what_claude_is_given_is_where_it_looks_and_not_in_the_repository(voi
     }
 }
 
+/* ---- the list, as the first runner had it ---- */
+
+/* The id of the first mirror while a task uses it; the caller frees it. NULL: none is in use. */
+static char *mirror_in_use(void)
+{
+    struct reply *reply = runner_get(runner, "/repos");
+    const cJSON *first = cJSON_GetArrayItem(json_at(reply->json, "mirrors"), 0);
+    const cJSON *users = first ? json_at(first, "inUse") : NULL;
+    char *id = users && users->valueint > 0 ? strdup(json_text(first, "id")) : NULL;
+    reply_free(reply);
+    return id;
+}
+
+static int drop(const char *path)
+{
+    struct reply *reply = runner_delete(runner, path);
+    int status = reply->status;
+    if (status == 200)
+        assert_json_bool(reply->json, "cleared", true);
+    reply_free(reply);
+    return status;
+}
+
+static void repositories_are_listed_by_name_and_dropped_unless_in_use(void **state)
+{
+    (void)state;
+    need_host();
+    char *mirror = NULL;
+    char *body = textf("{\"command\":\"until [ -e '%s/stop' ]; do sleep 0.1; done\","
+                       "\"repoUrl\":\"file://%s\",\"detach\":true}",
+                       runner->shared, host.remote);
+    assert_int_equal(drop("/repos"), 200);
+    struct reply *reply =
+        http_call(runner->base, "POST", "/exec",
+                  RUNNER_AUTH "Content-Type: application/json\r\nPrefer: wait=0\r\n", body);
+    assert_status(reply, 202);
+    reply_free(reply);
+    EVENTUALLY(20000, (mirror = mirror_in_use()) != NULL);
+    char *path = textf("/repos/%s", mirror);
+    assert_int_equal(drop(path), 409);
+    assert_int_equal(drop("/repos"), 409);
+    assert_int_equal(drop("/repos/0123456789abcdef0123456789abcdef01234567"), 404);
+    reply = runner_get(runner, "/repos");
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "repos")), 1);
+    assert_true(cJSON_IsString(cJSON_GetArrayItem(json_at(reply->json, "repos"), 0)));
+    reply_free(reply);
+    free(sh("touch %s/stop", runner->shared));
+    EVENTUALLY(20000, drop(path) == 200);
+    assert_int_equal(drop("/repos"), 200);
+    reply = runner_get(runner, "/repos");
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "repos")), 0);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "mirrors")), 0);
+    reply_free(reply);
+    free(path);
+    free(mirror);
+    free(body);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +195,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
         cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),
         cmocka_unit_test(what_claude_is_given_is_where_it_looks_and_not_in_the_repository),
+        cmocka_unit_test(repositories_are_listed_by_name_and_dropped_unless_in_use),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
