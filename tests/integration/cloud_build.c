@@ -55,6 +55,7 @@ static void sends_what_googles_clients_would(void **state)
         {CREATE, "cloudbuild", "google.devtools.cloudbuild.v1.Build"},
         {"run.projects.locations.jobs.create", "run", "google.cloud.run.v2.Job"},
         {"run.projects.locations.services.create", "run", "google.cloud.run.v2.Service"},
+        {"compute.firewalls.insert", "compute", "google.cloud.compute.v1.Firewall"},
     };
     if (access(TEST_GOOGLE_CLIENTS "/node_modules", R_OK))
         SKIP_BECAUSE("tests/google has no node_modules (tests/setup)");

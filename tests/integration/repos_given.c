@@ -17,6 +17,35 @@ static void uploads_are_plain_files_and_bounded(void **state)
     reply_free(reply);
 }
 
+/* Mirrors and libgit2 know SHA-1 only. An empty repository does not tell what it is before the
+ * first push. */
+static void a_repository_of_sha_256_is_refused_by_name(void **state)
+{
+    (void)state;
+    need_host();
+    free(sh("git init -q -b main --object-format=sha256 w256; cd w256; echo x >a; git add a; "
+            "git commit -qm a; cd ..; git clone -q --bare w256 full256.git; "
+            "git init -q --bare -b main --object-format=sha256 empty256.git"));
+    static const char *const fields[] = {"", "\"gitDepth\":1", "\"gitPush\":true"};
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        struct reply *reply = in(runner, "full256.git", "true", fields[i]);
+        assert_json_contains(reply->json, "error", "/full256.git': git fetch: ");
+        assert_failed(reply, "repo_error", "names its objects by SHA-256");
+    }
+    struct reply *reply = good(in(runner, "empty256.git", "echo 1 >first", PUSH));
+    const cJSON *commit = json_at(reply->json, "gitCommit");
+    assert_json_bool(commit, "pushed", false);
+    assert_json_contains(commit, "error", "names its objects by SHA-256");
+    assert_json_has(commit, "bundle"); /* the work is not lost */
+    reply_free(reply);
+    reply = good(in(runner, "empty256.git",
+                    "date >x; git add x; git commit -qm x; git push origin HEAD:main 2>&1 || true",
+                    "\"gitPush\":true"));
+    assert_json_contains(reply->json, "output", "remote rejected");
+    assert_json_contains(reply->json, "output", "names its objects by SHA-256");
+    reply_free(reply);
+}
+
 /* ---- before Claude ---- */
 
 static void secrets_are_what_they_were_and_never_in_git(void **state)
@@ -161,6 +190,7 @@ static void repositories_are_listed_by_name_and_dropped_unless_in_use(void **sta
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_repository_of_sha_256_is_refused_by_name),
         cmocka_unit_test(uploads_are_plain_files_and_bounded),
         cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
         cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),

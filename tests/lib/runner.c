@@ -164,6 +164,7 @@ static const struct {
     {"LOG_LEVEL", "debug"},
     {"JAIL_MIN", "none"},
     {"DISK_MIN_FREE_MB", "1"},
+    {"KEEPALIVE_AFTER_MS", "600000"}, /* A slow machine does not change an answer's status. */
 };
 
 static void set_paths(struct runner *runner)
