@@ -1,14 +1,10 @@
 /* Bodies of known size, whole or in part (RFC 9110, 14). */
-#include "base/fd.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define PIECE_BYTES (256u << 10)
 
 /* Reads "bytes=a-b", "bytes=a-" or "bytes=-n" (one range). Returns 1 with the range, 0 when the
  * header must be ignored, -1 when the range lies outside. */
@@ -65,7 +61,7 @@ bool range_plan(struct http_request *req, int64_t size, const char *etag, struct
     return true;
 }
 
-int range_begin(struct http_request *req, const struct range *range, const char *type)
+static void add_headers(struct http_request *req, const struct range *range)
 {
     char text[128];
     http_add_header(req, "Accept-Ranges", "bytes");
@@ -74,32 +70,20 @@ int range_begin(struct http_request *req, const struct range *range, const char 
                  (long long)(range->from + range->len - 1), (long long)range->size);
         http_add_header(req, "Content-Range", text);
     }
-    return http_begin_sized(req, range->status, type, range->len);
 }
 
-static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t len)
+int range_begin(struct http_request *req, const struct range *range, const char *type)
 {
-    char *piece = malloc(PIECE_BYTES);
-    while (piece && len > 0) {
-        size_t want = len < (int64_t)PIECE_BYTES ? (size_t)len : PIECE_BYTES;
-        ssize_t n = fd_pread_full(fd, piece, want, from);
-        if (n <= 0 || http_write(req, piece, (size_t)n))
-            break;
-        from += n;
-        len -= n;
-    }
-    free(piece);
-    http_end(req, len == 0);
+    add_headers(req, range);
+    return http_begin_sized(req, range->status, type, range->len);
 }
 
 void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
                 const char *type)
 {
     struct range range;
-    if (!range_plan(req, st->st_size, etag, &range) || range_begin(req, &range, type))
+    if (!range_plan(req, st->st_size, etag, &range))
         return;
-    if (strcmp(http_method(req), "HEAD") == 0) /* who asks for terabytes so gets no byte of them */
-        http_end(req, true);
-    else
-        send_bytes(req, fd, range.from, range.len);
+    add_headers(req, &range);
+    http_send_file(req, range.status, type, fd, range.from, range.len);
 }

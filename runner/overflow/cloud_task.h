@@ -97,8 +97,9 @@ enum result_found {
     RESULT_UNREAD, /* the bucket could not be read */
 };
 
-/* Looks in the bucket for the result of an attempt: FOLDER_RESULT, or FOLDER_OUTCOME. `result` was begun by folder_result_init();
- * end it by folder_result_done(). stop(), which may be NULL, gives up. */
+/* Looks in the bucket for the result of an attempt: FOLDER_RESULT, or FOLDER_OUTCOME. `result` was
+ * begun by folder_result_init(); end it by folder_result_done(). stop(), which may be NULL, gives
+ * up. */
 enum result_found cloud_find_result(const struct cloud *cloud, const char *id, const char *what,
                                     int attempt, bool (*stop)(void *arg), void *arg,
                                     struct folder_result *result, struct err *err);

@@ -472,7 +472,8 @@ void steps_hand_in_webhook(struct job *job)
         return;
     if (job_is_hurried(job)) /* Whoever ended it knows why, and owes it. */
         return;
-    if (owed_put(&job->cloud, job->config, job->id, job->callback_url, &job->webhook, &err)) {
+    if (owed_put(&job->cloud, job->config, job->id, job->callback_url, &job->webhook, false,
+                 &err)) {
         log_error("job", "its webhook is not handed in: %s", err.msg);
         return;
     }

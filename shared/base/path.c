@@ -90,6 +90,16 @@ int path_make_owned(const char *base, const char *below, uid_t uid, gid_t gid, s
     return 0;
 }
 
+void path_spread(const char *path)
+{
+    int flags = 0;
+    AUTO(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags))
+        return;
+    flags |= FS_TOPDIR_FL;
+    (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
 static int open_child_dir(int dir, const char *name)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -157,6 +167,14 @@ static int remove_entry_once(int dir, const char *name)
     return errno == ENOTEMPTY || errno == EEXIST || errno == EACCES ? 1 : -1;
 }
 
+/* The same for an entry that is a directory: most need not be tried as a file first. */
+static int remove_directory(int dir, const char *name)
+{
+    if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
+        return 0;
+    return errno == ENOTEMPTY ? 1 : remove_entry(dir, name);
+}
+
 static bool is_dot(const char *name)
 {
     return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
@@ -174,7 +192,8 @@ static int sweep_level(int dir, char child[256])
     while (rc == 0 && (entry = readdir(list))) {
         if (is_dot(entry->d_name))
             continue;
-        int left = remove_entry(dir, entry->d_name);
+        int left = entry->d_type == DT_DIR ? remove_directory(dir, entry->d_name)
+                                           : remove_entry(dir, entry->d_name);
         if (left < 0)
             rc = -1;
         if (left == 1) { /* The rest is left for the next round: to try all entries again each time

@@ -13,7 +13,10 @@
  *     worker; when few workers are left, the one that has waited longest is cut off (guard.h).
  *
  * Descriptors: up to workers + 1024 queued + parked_max + streams_max + 512 for slow answers and
- * closes; the program's limit should be above that.
+ * closes + 2 * 512 for files that their clients take slowly; the program's limit should be above
+ * that.
+ *
+ * Signals: the program ignores SIGPIPE, which a client that leaves would raise otherwise.
  *
  * Threads: handlers run on workers, callbacks on the epoll threads; every function below may
  * be called from any thread unless it takes a request (then: from its handler).
@@ -182,6 +185,15 @@ int http_begin(struct http_request *req, int status, const char *type);
 int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len);
 int http_write(struct http_request *req, const void *data, size_t len);
 void http_end(struct http_request *req, bool whole);
+
+/* Answers with `len` bytes of a file from `from` on, without a copy, instead of http_send(). The
+ * worker sends as fast as a client reads; what a slow client has not read yet is sent by the park,
+ * from a descriptor of its own: the handler keeps `file`, and must not touch the request again.
+ * A file that turns out to be shorter breaks the connection off; what somebody writes into the
+ * file meanwhile may be sent. HEAD gets the head alone. */
+void http_send_file(struct http_request *req, int status, const char *type, int file, int64_t from,
+                    int64_t len);
+
 /* True when the client has closed its side. */
 bool http_client_left(struct http_request *req);
 

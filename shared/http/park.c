@@ -250,6 +250,26 @@ struct http_parked *park_take(struct park *park, struct http_request *req, struc
     return parked;
 }
 
+struct http_parked *park_take_rest(struct park *park, struct http_request *req)
+{
+    struct http_parked *parked =
+        atomic_fetch_add(&park->rests, 1) < RESTS_MAX && !atomic_load(&req->server->stopping)
+            ? parked_new(park, -1)
+            : NULL;
+    int fd = parked ? http_request_detach(req) : -1;
+    if (fd < 0) {
+        if (parked)
+            parked_free(parked);
+        atomic_fetch_sub(&park->rests, 1);
+        return NULL;
+    }
+    parked->fd = fd;
+    parked->is_rest = true;
+    parked->req = req;
+    outbox_init(&parked->out, REPLY_HEAD_MAX);
+    return parked;
+}
+
 void park_enter(struct http_parked *parked)
 {
     http_request_leave(parked->req);

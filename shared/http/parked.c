@@ -56,14 +56,15 @@ static void disown(struct http_parked *parked)
 }
 
 /* Reports the request's end, once. */
-static void report(struct park *park, struct http_request **req, int status)
+static void report(struct park *park, struct http_request **req, bool is_rest, int status)
 {
     if (!*req)
         return;
     http_request_end(*req, status);
     http_request_free(*req);
     *req = NULL;
-    atomic_fetch_sub(&park->count, 1);
+    if (!is_rest)
+        atomic_fetch_sub(&park->count, 1);
 }
 
 static void call_done(struct http_parked *parked)
@@ -101,7 +102,7 @@ void parked_end(struct http_parked *parked, int status)
     close_socket(parked);
     timer_set(&parked->park->timers, &parked->timer, 0);
     parked->phase = PARKED_ENDED;
-    report(parked->park, &parked->req, status);
+    report(parked->park, &parked->req, parked->is_rest, status);
     if (!released && parked->config.gone)
         parked->config.gone(parked->config.arg);
     if (released)
@@ -156,7 +157,8 @@ static bool hand_back(struct http_parked *parked)
 /* The kernel has all bytes: the request has ended for its holder, but the peer still reads. */
 static void linger(struct http_parked *parked)
 {
-    report(parked->park, &parked->req, parked->began ? 200 : parked->answer.status);
+    report(parked->park, &parked->req, parked->is_rest,
+           parked->began ? 200 : parked->answer.status);
     call_done(parked);
     shutdown(parked->fd, SHUT_WR);
     parked->phase = PARKED_LINGERING;
@@ -401,7 +403,7 @@ void parked_stop(struct http_parked *parked, bool gently)
             stream_close(parked);
         return;
     }
-    report(park, &req, 0);
+    report(park, &req, false, 0); /* Nobody holds a rest. */
     if (connected && config.gone)
         config.gone(config.arg);
     if (config.done)

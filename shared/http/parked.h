@@ -59,10 +59,11 @@ struct http_parked {
     int fd;
     watch_ticket ticket; /* of fd in the park's watch */
     enum parked_phase phase;
-    struct http_request *req; /* NULL after its end was reported, and for a rest */
+    struct http_request *req; /* NULL after its end was reported, and for a rest in memory */
     struct http_park_config config;
     struct http_stream_config stream; /* fill NULL: no stream */
-    bool is_rest;                     /* no request: what was left to send, or nothing */
+    bool is_rest;                     /* what was left to send, or nothing: counted apart */
+    bool sized;                       /* a stream whose head is out; its body has no frames */
     bool began;                       /* the head of a 200 was sent, white space follows */
     bool keeps;                       /* a stream whose connection serves its next request */
     bool probed;                      /* no request: only bytes that are left to send, or none */
@@ -126,6 +127,18 @@ bool upgrade_look_at_resume(struct http_parked *parked);
 /* http_stream() without its checks and its head. */
 struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
                                  size_t early, struct err *err);
+
+/* Makes the request, whose head has been sent with the length of its body, a stream that sends the
+ * body: fill(), done() and stuck_ms of `config` count. Counted with what is left of other answers,
+ * not as a stream. The handler must not touch the request again. -1 when there is no room. */
+int stream_take_over(struct http_request *req, const struct http_stream_config *config);
+
+/* Sends small pieces at once, and bounds what the kernel holds for a client and how long the client
+ * may be silent. Any thread. */
+void stream_settle_socket(int fd, int stuck_ms);
+
+/* As park_take(), of a request whose answer has begun. NULL when there is no room. */
+struct http_parked *park_take_rest(struct park *park, struct http_request *req);
 
 /* Takes the request off its worker. The caller then fills in the configuration and calls
  * park_enter(). */

@@ -1,4 +1,6 @@
 /* Bodies that pass through a handler in pieces, both ways, while the handler keeps its worker. */
+#include "http/pieces.h"
+
 #include "http/reply.h"
 #include "http/request.h"
 
@@ -13,27 +15,25 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define STUCK_S 60 /* a client that reads nothing for this long counts as gone */
-
-static int wait_for_room(int fd)
+int pieces_wait_for_room(int fd, int wait_ms)
 {
     struct pollfd pfd = {.fd = fd, .events = POLLOUT};
-    const struct timespec limit = {.tv_sec = STUCK_S};
+    const struct timespec limit = {wait_ms / 1000, (long)(wait_ms % 1000) * 1000000};
     int ready;
     while ((ready = ppoll(&pfd, 1, &limit, NULL)) < 0 && errno == EINTR)
         continue;
     return ready == 1 ? 0 : -1;
 }
 
-/* Sends all parts; waits for a slow client. */
-static int send_parts(int fd, struct iovec *parts, size_t count)
+/* Sends all parts; waits for a slow client. `flags`: MSG_MORE or 0. */
+static int send_parts(int fd, struct iovec *parts, size_t count, int flags)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = count};
     while (msg.msg_iovlen > 0) {
-        ssize_t n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno != EAGAIN || wait_for_room(fd)))
+        if (n < 0 && (errno != EAGAIN || pieces_wait_for_room(fd, PIECES_STUCK_MS)))
             return -1;
         if (n < 0)
             n = 0;
@@ -49,7 +49,7 @@ static int send_parts(int fd, struct iovec *parts, size_t count)
 }
 
 /* The client has gone: nothing more is sent, and the connection ends with the request. */
-static int lose_client(struct http_request *req)
+int pieces_lose_client(struct http_request *req)
 {
     req->conn->closing = true;
     req->status = 0;
@@ -58,8 +58,7 @@ static int lose_client(struct http_request *req)
     return -1;
 }
 
-/* Begins the answer. len -1: not known yet. */
-static int begin(struct http_request *req, int status, const char *type, int64_t len)
+int pieces_begin(struct http_request *req, int status, const char *type, int64_t len, int flags)
 {
     AUTO(buf) struct buf head = BUF_INIT(REPLY_HEAD_MAX);
     if (req->state != REQUEST_OPEN)
@@ -79,17 +78,19 @@ static int begin(struct http_request *req, int status, const char *type, int64_t
     req->status = status;
     http_request_announce(req, status);
     struct iovec part = {head.data, head.len};
-    return buf_ok(&head) && send_parts(req->conn->fd, &part, 1) == 0 ? 0 : lose_client(req);
+    return buf_ok(&head) && send_parts(req->conn->fd, &part, 1, flags) == 0
+               ? 0
+               : pieces_lose_client(req);
 }
 
 int http_begin(struct http_request *req, int status, const char *type)
 {
-    return begin(req, status, type, -1);
+    return pieces_begin(req, status, type, -1, 0);
 }
 
 int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len)
 {
-    return begin(req, status, type, len);
+    return pieces_begin(req, status, type, len, 0);
 }
 
 int http_write(struct http_request *req, const void *data, size_t len)
@@ -103,14 +104,14 @@ int http_write(struct http_request *req, const void *data, size_t len)
     struct iovec parts[] = {{size, req->flow_chunked ? (size_t)n : 0},
                             {(void *)(uintptr_t)data, len},
                             {(char[]){"\r\n"}, req->flow_chunked ? 2 : 0}};
-    return send_parts(req->conn->fd, parts, COUNT_OF(parts)) == 0 ? 0 : lose_client(req);
+    return send_parts(req->conn->fd, parts, COUNT_OF(parts), 0) == 0 ? 0 : pieces_lose_client(req);
 }
 
 void http_end(struct http_request *req, bool whole)
 {
     struct iovec last = {(char[]){"0\r\n\r\n"}, 5};
     bool sent = whole && !req->conn->closing &&
-                (!req->flow_chunked || send_parts(req->conn->fd, &last, 1) == 0);
+                (!req->flow_chunked || send_parts(req->conn->fd, &last, 1, 0) == 0);
     if (sent && req->flow_keeps)
         return;
     req->conn->closing = true;

@@ -20,7 +20,7 @@
 
 static bool is_chunked(const struct http_parked *parked)
 {
-    return parked->req->head.minor == 1 && !upgrade_is(parked);
+    return parked->req->head.minor == 1 && !upgrade_is(parked) && !parked->sized;
 }
 
 static void frame(struct http_parked *parked, size_t len, bool last)
@@ -110,7 +110,7 @@ void stream_begin(struct http_parked *parked)
     bool is_head = strcmp(parked->req->head.method, "HEAD") == 0;
     if (upgrade_is(parked))
         upgrade_add_head(parked);
-    else
+    else if (!parked->sized)
         parked_add_head(parked, &parked->answer, true);
     if (is_head)
         finish(parked);
@@ -182,9 +182,7 @@ void stream_close(struct http_parked *parked)
     turn(parked);
 }
 
-/* Sends small pieces at once, and bounds what the kernel holds for a client and how long the client
- * may be silent. */
-static void settle_socket(int fd, int stuck_ms)
+void stream_settle_socket(int fd, int stuck_ms)
 {
     static const int one = 1, unsent = UNSENT_MAX;
     const unsigned silence_ms = (unsigned)stuck_ms;
@@ -211,7 +209,7 @@ struct http_parked *stream_enter(struct http_request *req, const struct http_str
     struct http_parked *parked = park_take(req->server->streams, req, err);
     if (!parked)
         return NULL;
-    settle_socket(parked->fd, config->stuck_ms);
+    stream_settle_socket(parked->fd, config->stuck_ms);
     outbox_init(&parked->out, REPLY_HEAD_MAX + HTTP_PIECE_BYTES + FRAME_BYTES);
     parked->stream = *config;
     parked->stream.headers = parked->stream.type = NULL; /* The answer has copies of them. */
@@ -225,6 +223,21 @@ struct http_parked *stream_enter(struct http_request *req, const struct http_str
         parked->out.lead.failed = true; /* There is no memory for an answer. */
     park_enter(parked);
     return parked;
+}
+
+int stream_take_over(struct http_request *req, const struct http_stream_config *config)
+{
+    bool kept = req->flow_keeps && req->conn->input.len == req->head_size + req->body_buffered;
+    struct http_parked *parked = park_take_rest(req->server->streams, req);
+    if (!parked)
+        return -1;
+    parked->stream = *config;
+    parked->answer.status = req->status;
+    parked->released = true; /* Its holder owes no send or drop. */
+    parked->sized = true;
+    parked->keeps = kept;
+    park_enter(parked);
+    return 0;
 }
 
 struct http_parked *http_stream(struct http_request *req, const struct http_stream_config *config,

@@ -34,7 +34,7 @@ async function history() {
     post("/execute", { prompt: "[[tool:Write {\"file_path\":\"note.txt\",\"content\":\"six by seven\"} with First I write **a note**, then I read it.]][[tool:Bash {\"command\":\"cat note.txt\"}]][[tool:Bash {\"command\":\"cat missing.txt\"}]][[text:## What I did\n\n- wrote `note.txt`\n- read it\n\n| file | size |\n|---|---|\n| note.txt | 12 |\n\n```sh\ncat note.txt\n```]]", allowedTools: ["Bash"], repoUrl: repository }),
     post("/execute", { prompt: "[[error:400]]" }),
     post("/execute", { prompt: "[[text:done]] and tell somebody", callbackUrl: `http://127.0.0.1:${refuses.address().port}/` }),
-    post("/execute", { prompt: "[[text:Grüße aus Köln. שלום עולם, this goes both ways.]] Überprüfe die Größe: مرحبا بالعالم" }),
+    post("/execute", { prompt: `[[text:Grüße aus Köln. שלום עולם, this goes both ways.\n\n| ملف | حجم |\n|---|---|\n| ${"x".repeat(120)} | 12 |\n\n\`\`\`sh\ncat one.txt\n\`\`\`]] Überprüfe die Größe: مرحبا بالعالم` }),
   ]);
   await until(async () => (await get("/tasks?webhook=dead")).tasks.length === 1);
   refuses.close();
@@ -296,6 +296,30 @@ async function callers() {
   await page.context().close();
 }
 
+// The smallest screen, with what is long and what reads from the right.
+async function narrow(tasks) {
+  const page = await open(browser, { ...phone, viewport: { width: 320, height: 640 }, colorScheme: "light" }, seen);
+  await signIn(page, `/tasks/${tasks.umlauts}`);
+  const cell = page.locator(".end table td").last();
+  await cell.waitFor();
+  const width = await cell.evaluate((one) => one.getBoundingClientRect().width);
+  check("a short cell beside a long one can be read", width >= 64, width);
+  check("code reads from the left in any text", await page.locator(".end pre").getAttribute("dir") === "ltr");
+  await inspect(page, "narrow, task in two directions");
+  await picture(page, "narrow-task-languages-whole");
+  await go(page, "/settings");
+  const from = page.locator(".settings td:last-child", { hasText: "default" }).first();
+  await from.waitFor();
+  const lines = await from.evaluate((one) => { const range = document.createRange(); range.selectNodeContents(one); return range.getClientRects().length; });
+  check("no word of a setting is broken", lines === 1, lines);
+  await inspect(page, "narrow, settings");
+  await page.locator(".settings").scrollIntoViewIfNeeded();
+  await picture(page, "narrow-settings");
+  await page.locator(".audit").scrollIntoViewIfNeeded();
+  await picture(page, "narrow-audit");
+  await page.context().close();
+}
+
 // What is said for a moment: for everybody, and not longer than its screen or its time.
 async function moments() {
   const page = await open(browser, desktop, seen);
@@ -446,7 +470,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, callers, moments, hostile, otherSites, byLink, told, away, versions: () => versions({ browser, path, runner, signIn, go, seen }), many };
+const parts = { screens: null, actions, callers, narrow, moments, hostile, otherSites, byLink, told, away, versions: () => versions({ browser, path, runner, signIn, go, seen }), many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();
