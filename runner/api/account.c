@@ -106,6 +106,8 @@ static void add_login(const struct keeper_status *login, struct buf *out)
              (long long)(minutes % 60), login->refreshable ? ", renewed by itself" : "");
     if (login->expires_ms > 0)
         add_fact("Token", text, out);
+    if (login->login_expires_ms > 0)
+        add_time("Login ends", login->login_expires_ms, out);
     if (login->verified_ms)
         add_time("Confirmed", login->verified_ms, out);
     else

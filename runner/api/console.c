@@ -208,7 +208,9 @@ void console_session_end(struct http_request *req, void *arg)
 
 /* --- files --------------------------------------------------------------------------------- */
 
-static void add_headers(struct http_request *req, const struct web_file *file)
+/* A path with the version may be kept for good. The others are asked for again: the page, which
+ * names the version, and what has one address for ever. */
+static void add_headers(struct http_request *req, const struct web_file *file, bool is_versioned)
 {
     static const char *const headers[][2] = {
         {"Content-Security-Policy",
@@ -222,23 +224,25 @@ static void add_headers(struct http_request *req, const struct web_file *file)
         {"Cross-Origin-Opener-Policy", "same-origin"},
         {"Cross-Origin-Resource-Policy", "same-origin"},
         {"Service-Worker-Allowed", "/"},
-        {"Cache-Control", "no-cache"},
     };
     for (size_t i = 0; i < COUNT_OF(headers); i++)
         http_add_header(req, headers[i][0], headers[i][1]);
+    http_add_header(req, "Cache-Control",
+                    is_versioned ? "public, max-age=31536000, immutable" : "no-cache");
     http_add_header(req, "ETag", file->etag);
 }
 
-void console_send(struct http_request *req, const char *name)
+void console_send(struct http_request *req, const char *path)
 {
     struct err err;
-    const struct web_file *file = web_find(name);
+    bool is_versioned;
+    const struct web_file *file = web_find(path, &is_versioned);
     if (!file) {
         err_set(&err, ERR_NOT_FOUND, "there is no such file of the console");
         send_err(req, &err);
         return;
     }
-    add_headers(req, file);
+    add_headers(req, file, is_versioned);
     int condition = http_condition(req, file->etag);
     if (condition)
         http_send(req, condition, NULL, NULL, 0);

@@ -110,8 +110,8 @@ const struct config_secret *console_secret(const struct api *api, const struct c
 /* The secret of config that the request carries or whose console session it uses; NULL for none. */
 const struct config_secret *caller_secret(const struct api *api, const struct config *config,
                                           const struct http_request *req);
-/* Answers with one of the console's files. */
-void console_send(struct http_request *req, const char *name);
+/* Answers with one of the console's files (web_find()). */
+void console_send(struct http_request *req, const char *path);
 /* Counts a wrong secret against the caller's address. Returns the seconds to wait when there were
  * too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);

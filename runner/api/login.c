@@ -14,6 +14,7 @@
 #include "runner/api/page.h"
 #include "runner/api/pages/pages.h"
 #include "runner/api/visits.h"
+#include "runner/version.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,9 +80,12 @@ static void add_outcome(const struct login_flow_view *flow, struct buf *out)
         add_notice("good", "Logged in. Tasks that waited for it go on.", out);
         break;
     case LOGIN_FLOW_FAILED:
-        snprintf(text, sizeof(text), "The login failed: %s%s", flow->reason,
-                 ends_sentence(flow->reason) ? ""
-                                             : ". A code is good once, and for a few minutes.");
+        if (ends_sentence(flow->reason))
+            snprintf(text, sizeof(text), "The login failed. %s", flow->reason);
+        else
+            snprintf(text, sizeof(text),
+                     "The login failed: %s. A code is good once, and for a few minutes.",
+                     flow->reason);
         add_notice("bad", text, out);
         break;
     case LOGIN_FLOW_CANCELLED:
@@ -172,7 +176,8 @@ static void send_layout(struct http_request *req, int status, const char *title,
                .text = !scene        ? "0"
                        : scene->busy ? PACE_FAST
                                      : PACE_SLOW},
-              {.name = "leave", .part = leave}, {.name = "content", .part = content});
+              {.name = "leave", .part = leave}, {.name = "content", .part = content},
+              {.name = "version", .text = RUNNER_VERSION});
     page_send(req, status, HTML, &page);
 }
 

@@ -97,11 +97,17 @@ enum result_found {
     RESULT_UNREAD, /* the bucket could not be read */
 };
 
-/* Looks in the bucket for the result of an attempt. `result` was begun by folder_result_init();
- * end it by folder_result_done(). stop(), which may be NULL, gives up. */
-enum result_found cloud_find_result(const struct cloud *cloud, const char *id, int attempt,
-                                    bool (*stop)(void *arg), void *arg,
+/* Looks in the bucket for the result of an attempt: FOLDER_RESULT, or FOLDER_OUTCOME. `result` was
+ * begun by folder_result_init(); end it by folder_result_done(). stop(), which may be NULL, gives
+ * up. */
+enum result_found cloud_find_result(const struct cloud *cloud, const char *id, const char *what,
+                                    int attempt, bool (*stop)(void *arg), void *arg,
                                     struct folder_result *result, struct err *err);
+
+/* For an execution that ended without a result: the outcome that it stored before its outputs, with
+ * those outputs that arrived (arrived.c). Returns how many did not, -1 when nothing is known.
+ * `result` is as for cloud_find_result(). */
+int cloud_find_outcome(struct cloud_task *task, struct folder_result *result);
 
 /* True when the bucket has the result of the task's attempt. */
 bool cloud_task_has_result(struct cloud_task *task);

@@ -44,15 +44,15 @@ static bool is_stopped(void *arg)
     return reading->stop && reading->stop(reading->arg);
 }
 
-enum result_found cloud_find_result(const struct cloud *cloud, const char *id, int attempt,
-                                    bool (*stop)(void *arg), void *arg,
+enum result_found cloud_find_result(const struct cloud *cloud, const char *id, const char *what,
+                                    int attempt, bool (*stop)(void *arg), void *arg,
                                     struct folder_result *result, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
     struct reading reading = {&text, stop, arg};
     const struct storage_sink sink = {take, is_stopped, &reading};
-    folder_name(id, FOLDER_RESULT, name);
+    folder_name(id, what, name);
     if (storage_read(cloud->google, cloud->bucket, name, 0, -1, &sink, err))
         return err->code == ERR_NOT_FOUND ? RESULT_ABSENT
                : !buf_ok(&text)           ? RESULT_MALFORMED
@@ -69,8 +69,8 @@ enum result_found cloud_find_result(const struct cloud *cloud, const char *id, i
 static enum result_found get_result(struct cloud_task *task, struct folder_result *result,
                                     struct err *err)
 {
-    return cloud_find_result(task->cloud, task->id, task->placement.attempt, NULL, NULL, result,
-                             err);
+    return cloud_find_result(task->cloud, task->id, FOLDER_RESULT, task->placement.attempt, NULL,
+                             NULL, result, err);
 }
 
 bool cloud_task_has_result(struct cloud_task *task)
@@ -261,19 +261,24 @@ static int explain_loss(struct cloud_task *task, char *text, size_t size)
     return code;
 }
 
+/* Of a task that was interrupted. */
+static bool may_run_again(const struct cloud_task *task)
+{
+    const struct task_record *record = task_run_record(task->run);
+    return record->retry_interrupted && record->attempts < INTERRUPTED_MAX && task->ended;
+}
+
 /* Ends a task without a result. An execution that ended before it had the claim has done nothing,
  * so another one may be started; with a wrong configuration that would fail as well. */
 static void settle_end(struct cloud_task *task)
 {
     char text[400];
-    const struct task_record *record = task_run_record(task->run);
     struct err err = ERR_INIT;
     task->unclaimed = task->ended && !task->heard && cloud_task_is_unclaimed(task);
     int code = explain_loss(task, text, sizeof(text));
-    bool again =
-        task->unclaimed
-            ? code != EXIT_CONFIGURATION && task->placement.attempt < UNCLAIMED_MAX
-            : record->retry_interrupted && record->attempts < INTERRUPTED_MAX && task->ended;
+    bool again = task->unclaimed
+                     ? code != EXIT_CONFIGURATION && task->placement.attempt < UNCLAIMED_MAX
+                     : may_run_again(task);
     if (!task->unclaimed) {
         cloud_task_settle(task, again ? TASK_PENDING : TASK_FAILED, "interrupted", text);
         return;
@@ -301,10 +306,7 @@ static void note_lost(struct cloud_task *task)
 
 static void settle_loss(struct cloud_task *task, const struct err *unread)
 {
-    const struct overflow_shared *shared = task->overflow->config.shared;
     cloud_task_take_rest(task, -1);
-    if (shared)
-        task->cancelled |= shared->cancelled(task->id, shared->arg);
     if (task->cancelled)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
     else if (task->timed_out)
@@ -322,6 +324,43 @@ static void settle_loss(struct cloud_task *task, const struct err *unread)
     lock_drop(&task->overflow->lock);
 }
 
+/* The execution died over its outputs: the task is what it had become before, if they are all
+ * there; else it was interrupted, and what arrived of it is kept. */
+static void take_outcome(struct cloud_task *task, struct folder_result *result, int missing)
+{
+    char text[200];
+    bool whole = missing == 0 || result->outcome.state != TASK_COMPLETED;
+    snprintf(text, sizeof(text),
+             "the Cloud Run execution ended before it had stored %d of %zu outputs", missing,
+             result->output_count + (size_t)missing);
+    log_warn("overflow", "%s",
+             missing ? text
+                     : "the Cloud Run execution ended before it had said that all is stored");
+    if (!whole && may_run_again(task)) {
+        cloud_task_take_rest(task, -1);
+        cloud_task_settle(task, TASK_PENDING, "interrupted", text);
+        return;
+    }
+    take_result(task, result);
+    if (!whole)
+        cloud_task_settle(task, TASK_FAILED, "interrupted", text);
+    if (missing)
+        note_lost(task);
+}
+
+static void settle_without_result(struct cloud_task *task, enum result_found got,
+                                  struct folder_result *result, const struct err *unread)
+{
+    const struct overflow_shared *shared = task->overflow->config.shared;
+    if (shared)
+        task->cancelled |= shared->cancelled(task->id, shared->arg);
+    int missing = got == RESULT_ABSENT && !task->cancelled ? cloud_find_outcome(task, result) : -1;
+    if (missing >= 0)
+        take_outcome(task, result, missing);
+    else
+        settle_loss(task, got == RESULT_ABSENT ? NULL : unread);
+}
+
 void cloud_task_end(struct cloud_task *task)
 {
     struct err err = ERR_INIT;
@@ -335,7 +374,7 @@ void cloud_task_end(struct cloud_task *task)
     if (got == RESULT_FOUND)
         take_result(task, &result);
     else
-        settle_loss(task, got == RESULT_ABSENT ? NULL : &err);
+        settle_without_result(task, got, &result, &err);
     if (got == RESULT_FOUND && !task_run_healthy(task->run))
         note_lost(task); /* Home could not keep it, for want of disk space. */
     if (!task->ended && task->placement.execution[0])

@@ -15,6 +15,9 @@
  *         outputs/PATH       what is kept of its files
  *         before.tgz         the conversation that the task goes on with (travel.h)
  *         conversation.tgz   what it was at the task's end; gone once home has it
+ *         outcome.json       what result.json is going to say, with the outputs that follow:
+ *                            written before them, in case the execution dies meanwhile. Only of a
+ *                            task that leaves outputs
  *         result.json        how it ended (result.h); no output comes after it
  *
  * Attempts of one task share these names: whoever starts attempt N+1 deletes first what attempt N
@@ -44,6 +47,7 @@
 #define FOLDER_PAYLOAD "payload.enc"
 #define FOLDER_METADATA "metadata.json"
 #define FOLDER_HEARTBEAT "heartbeat.json"
+#define FOLDER_OUTCOME "outcome.json"
 #define FOLDER_RESULT "result.json"
 #define FOLDER_BEFORE "before.tgz"
 #define FOLDER_CONVERSATION "conversation.tgz"

@@ -78,8 +78,8 @@ static bool has_come(struct late *late, const char *id, int attempt)
     struct err err;
     AUTO(folder_result) struct folder_result result;
     folder_result_init(&result);
-    return cloud_find_result(late->config.cloud, id, attempt, is_stopped, late, &result, &err) ==
-           RESULT_FOUND;
+    return cloud_find_result(late->config.cloud, id, FOLDER_RESULT, attempt, is_stopped, late,
+                             &result, &err) == RESULT_FOUND;
 }
 
 /* Looks for one result. True when nothing is left to do for it. */

@@ -53,6 +53,18 @@ int folder_result_add_output(struct folder_result *result, const char *path, int
     return 0;
 }
 
+size_t folder_result_keep_outputs(struct folder_result *result, const bool *kept)
+{
+    size_t count = 0, all = result->output_count;
+    for (size_t i = 0; i < all; i++)
+        if (kept && kept[i])
+            result->outputs[count++] = result->outputs[i];
+        else
+            free(result->outputs[i].path);
+    result->output_count = count;
+    return all - count;
+}
+
 bool folder_result_is_reserved(const char *member)
 {
     static const char *const names[] = {

@@ -41,6 +41,9 @@ static inline void auto_folder_result(struct folder_result *result)
 int folder_result_add_output(struct folder_result *result, const char *path, int64_t size,
                              struct err *err);
 
+/* Keeps the outputs for which kept[index] is true; NULL: none. Returns how many are left out. */
+size_t folder_result_keep_outputs(struct folder_result *result, const bool *kept);
+
 /* True for names that an answer itself has: no member of an outcome may have one. */
 bool folder_result_is_reserved(const char *member);
 

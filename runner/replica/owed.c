@@ -24,12 +24,15 @@
 #define TRY_MS 60000 /* whoever is at it has so long before another one tries */
 #define RECORD_MAX (OWED_BODY_MAX * 3)
 #define SWEEP_MAX 1000
+#define PUT_TRIES 5
 
 struct owed {
     struct json *json;      /* of the texts */
     const char *url, *body; /* NULL: it cannot be opened */
     char *sealed;
     int64_t tries, next_ms, generation;
+    bool provisional;
+    bool second; /* something else was said of the task before, or may have been */
 };
 
 static void owed_done(struct owed *owed)
@@ -43,11 +46,23 @@ static inline void auto_owed(struct owed *owed)
     owed_done(owed);
 }
 
-static bool exists(const struct cloud *cloud, const char *place, const char *id)
+enum told {
+    TOLD_NOTHING,
+    TOLD_PROVISIONALLY,
+    TOLD_ALL,
+};
+
+#define PROVISIONAL " provisionally"
+
+/* What told/ID says. -1 when the bucket cannot be reached. */
+static int read_told(const struct cloud *cloud, const char *id, struct err *err)
 {
     char name[REPLICA_NAME_SIZE];
-    replica_name_in(place, id, name);
-    return replica_has(cloud, name);
+    AUTO(buf) struct buf text = BUF_INIT(4096);
+    replica_name_in("told", id, name);
+    if (storage_get(cloud->google, cloud->bucket, name, &text, NULL, err) == 0)
+        return strstr(buf_str(&text), PROVISIONAL) ? TOLD_PROVISIONALLY : TOLD_ALL;
+    return err->code == ERR_NOT_FOUND ? TOLD_NOTHING : -1;
 }
 
 int owed_print(struct store *store, const char *id, struct buf *out, struct err *err)
@@ -146,6 +161,10 @@ static int write_owed(const struct cloud *cloud, const char *id, struct owed *ow
     json_add_text(&w, "sealed", owed->sealed);
     json_add_int(&w, "tries", owed->tries);
     json_add_int(&w, "nextMs", owed->next_ms);
+    if (owed->provisional)
+        json_add_bool(&w, "provisional", true);
+    if (owed->second)
+        json_add_bool(&w, "second", true);
     json_close(&w);
     const struct storage_at at = {cloud->bucket, name, "application/json", owed->generation};
     if (buf_check(&text, "a webhook", err) ||
@@ -180,6 +199,8 @@ static int read_owed(const struct cloud *cloud, const struct config *config, con
     const char *sealed = json_text(json_get(json, "sealed"));
     json_int(json_get(json, "tries"), &owed->tries);
     json_int(json_get(json, "nextMs"), &owed->next_ms);
+    json_bool(json_get(json, "provisional"), &owed->provisional);
+    json_bool(json_get(json, "second"), &owed->second);
     owed->sealed = strdup(sealed ? sealed : "");
     if (!owed->sealed)
         return err_sys(err, "a webhook");
@@ -206,32 +227,87 @@ static int seal_owed(const struct config *config, const char *id, const char *ur
     return owed->sealed ? 0 : err_sys(err, "a webhook");
 }
 
-int owed_put(const struct cloud *cloud, const struct config *config, const char *id,
-             const char *url, const struct buf *body, struct err *err)
-{
-    AUTO(buf) struct buf noted = BUF_INIT(URL_MAX);
-    AUTO(owed) struct owed owed = {.generation = STORAGE_ABSENT};
-    if (!exists(cloud, "told", id) && !exists(cloud, "owed", id)) {
-        if (!url && read_note(cloud, config, id, &noted, err))
-            return -1;
-        if (seal_owed(config, id, url ? url : buf_str(&noted), body, &owed, err))
-            return -1;
-        if (write_owed(cloud, id, &owed, err) && err->code != ERR_MISMATCH)
-            return -1;
-    }
-    return owed_forget(cloud, id, err);
-}
-
-/* First the word that it is told, then what was owed goes: no other is made in between. */
-static int settle(const struct cloud *cloud, const char *id, const char *how, struct err *err)
+int owed_is_known(const struct cloud *cloud, const char *id, struct err *err)
 {
     char name[REPLICA_NAME_SIZE];
-    replica_name_in("told", id, name);
-    const struct storage_at at = {cloud->bucket, name, "text/plain", STORAGE_ANY};
-    if (storage_put(cloud->google, &at, how, strlen(how), NULL, err))
-        return -1;
+    int told = read_told(cloud, id, err);
     replica_name_in("owed", id, name);
-    return storage_delete(cloud->google, cloud->bucket, name, STORAGE_ANY, err) ? -1 : 1;
+    return told < 0 ? -1 : told != TOLD_NOTHING || replica_has(cloud, name);
+}
+
+/* Takes the place of what is owed provisionally. Returns 1 when nothing is to be done: somebody
+ * owes it. The first one may have arrived if it was tried. */
+static int replace_owed(const struct cloud *cloud, const struct config *config, const char *id,
+                        struct owed *owed, struct err *err)
+{
+    AUTO(owed) struct owed before = {.json = NULL};
+    if (read_owed(cloud, config, id, &before, err))
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    if (owed->provisional || !before.provisional)
+        return 1;
+    owed->generation = before.generation;
+    owed->second |= before.tries > 0;
+    return 0;
+}
+
+static int put_anew(const struct cloud *cloud, const struct config *config, const char *id,
+                    const char *url, const struct buf *body, struct owed *owed, struct err *err)
+{
+    AUTO(buf) struct buf noted = BUF_INIT(URL_MAX);
+    if (!url && read_note(cloud, config, id, &noted, err))
+        return -1;
+    if (seal_owed(config, id, url ? url : buf_str(&noted), body, owed, err))
+        return -1;
+    for (int tries = 0; tries < PUT_TRIES; tries++) { /* Another writer may be faster. */
+        int rc = replace_owed(cloud, config, id, owed, err);
+        if (rc)
+            return rc > 0 ? 0 : -1;
+        if (write_owed(cloud, id, owed, err) == 0)
+            return 0;
+        if (err->code != ERR_MISMATCH)
+            return -1;
+        owed->generation = STORAGE_ABSENT;
+    }
+    return err_set(err, ERR_BUSY, "others change what is owed");
+}
+
+int owed_put(const struct cloud *cloud, const struct config *config, const char *id,
+             const char *url, const struct buf *body, bool provisional, struct err *err)
+{
+    AUTO(owed) struct owed owed = {.generation = STORAGE_ABSENT, .provisional = provisional};
+    int told = read_told(cloud, id, err);
+    if (told < 0)
+        return -1;
+    owed.second = told == TOLD_PROVISIONALLY;
+    bool said = told == TOLD_ALL || (provisional && told == TOLD_PROVISIONALLY);
+    if (!said && put_anew(cloud, config, id, url, body, &owed, err))
+        return -1;
+    return provisional && told != TOLD_ALL ? 0 : owed_forget(cloud, id, err);
+}
+
+/* What was owed goes, unless it has become something else meanwhile. */
+static int drop(const struct cloud *cloud, const char *id, const struct owed *owed, struct err *err)
+{
+    char name[REPLICA_NAME_SIZE];
+    replica_name_in("owed", id, name);
+    if (storage_delete(cloud->google, cloud->bucket, name, owed->generation, err) == 0)
+        return 1;
+    return err->code == ERR_MISMATCH ? 0 : -1;
+}
+
+/* First the word that it is told, then what was owed goes: no other is made in between. A
+ * provisional word replaces no other one. */
+static int settle(const struct cloud *cloud, const char *id, const char *how,
+                  const struct owed *owed, struct err *err)
+{
+    char name[REPLICA_NAME_SIZE], text[64];
+    replica_name_in("told", id, name);
+    snprintf(text, sizeof(text), "%s%s", how, owed->provisional ? PROVISIONAL : "");
+    const struct storage_at at = {cloud->bucket, name, "text/plain",
+                                  owed->provisional ? STORAGE_ABSENT : STORAGE_ANY};
+    if (storage_put(cloud->google, &at, text, strlen(text), NULL, err) && err->code != ERR_MISMATCH)
+        return -1;
+    return drop(cloud, id, owed, err);
 }
 
 /* --- a try ---------------------------------------------------------------------------------- */
@@ -251,11 +327,11 @@ static bool is_stopped(void *arg)
 static int post(const struct config *config, const char *id, const struct owed *owed,
                 struct stopper *stopper, struct err *err)
 {
-    char message[ID_SIZE + 8];
+    char message[ID_SIZE + 16];
     AUTO(net_answer) struct net_answer answer = {0};
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(buf) struct buf body = BUF_INIT(OWED_BODY_MAX);
-    snprintf(message, sizeof(message), "msg_%s", id);
+    snprintf(message, sizeof(message), "msg_%s%s", id, owed->second ? "_late" : "");
     if (!owed->url || !owed->body) {
         err_set(err, ERR_MISMATCH, "it was sealed by another CALLBACK_SECRET");
         return 0;
@@ -284,8 +360,12 @@ int owed_try(const struct cloud *cloud, const struct config *config, const char 
     AUTO(owed) struct owed owed = {.json = NULL};
     if (read_owed(cloud, config, id, &owed, err))
         return err->code == ERR_NOT_FOUND ? 1 : -1;
-    if (exists(cloud, "told", id))
-        return settle(cloud, id, "", err);
+    int told = read_told(cloud, id, err);
+    if (told < 0)
+        return -1;
+    if (told == TOLD_ALL || (told == TOLD_PROVISIONALLY && owed.provisional))
+        return drop(cloud, id, &owed, err);
+    owed.second |= told == TOLD_PROVISIONALLY;
     if (owed.next_ms > clock_real_ms())
         return 0;
     owed.tries++;
@@ -295,11 +375,11 @@ int owed_try(const struct cloud *cloud, const struct config *config, const char 
     struct err why = ERR_INIT;
     int status = post(config, id, &owed, &stopper, &why);
     if (status / 100 == 2)
-        return settle(cloud, id, "delivered", err);
+        return settle(cloud, id, "delivered", &owed, err);
     log_warn("service", "webhook of %s, try %lld: %s (%d)", id, (long long)owed.tries,
              status ? "refused" : why.msg, status);
     if (status == 410 || !schedule_next(&config->callback_retry_seconds, (int)owed.tries, 0, &wait))
-        return settle(cloud, id, "given up", err);
+        return settle(cloud, id, "given up", &owed, err);
     owed.next_ms = clock_real_ms() + wait;
     return write_owed(cloud, id, &owed, err) && err->code != ERR_MISMATCH ? -1 : 0;
 }

@@ -19,9 +19,10 @@
 #define ADOPTED_MAX 65536   /* tasks; the oldest are forgotten */
 #define LOOK_SOON_MS 5000   /* while a task here has a webhook that nobody owes yet */
 #define UNTAKEN_MS 3600000  /* whoever began with it so long ago has never taken it */
-#define ALIVE_MS 45000      /* since its last heartbeat: somebody runs it */
-#define LATE_MS 30000       /* after its result: the execution has handed in no webhook */
-#define SETTLE_MS 5000      /* until what has ended is shown as ended */
+#define LOST_KEEP_MS (INT64_C(7) * 86400000) /* late results are looked for so long */
+#define ALIVE_MS 45000                       /* since its last heartbeat: somebody runs it */
+#define LATE_MS 30000  /* after its result: the execution has handed in no webhook */
+#define SETTLE_MS 5000 /* until what has ended is shown as ended */
 #define SETTLE_EVERY_MS 50
 
 void replica_name(const char *id, const char *what, char ret_name[REPLICA_NAME_SIZE])
@@ -277,13 +278,23 @@ static bool is_left_to_us(const struct replica *service, const struct task_recor
     return age < 0 || age >= LATE_MS || record->state == TASK_CANCELLED;
 }
 
-static int owe(const struct telling *telling, const char *id, struct err *err)
+/* It was given up, and its execution may still finish it. */
+static bool is_lost(const struct replica *service, const struct task_record *record)
+{
+    struct err err;
+    struct store_placement placement;
+    return record->state == TASK_FAILED &&
+           store_placement(service->config.store, record->id, &placement, &err) == 0 &&
+           placement.phase == PLACEMENT_LOST;
+}
+
+static int owe(const struct telling *telling, const char *id, bool provisional, struct err *err)
 {
     const struct replica *service = telling->service;
     AUTO(buf) struct buf body = BUF_INIT(OWED_BODY_MAX);
     int rc = owed_print(service->config.store, id, &body, err);
     if (rc == 0)
-        rc = owed_put(service->config.cloud, telling->config, id, NULL, &body, err);
+        rc = owed_put(service->config.cloud, telling->config, id, NULL, &body, provisional, err);
     if (rc && err->code == ERR_MISMATCH) { /* The secret is another one by now. */
         log_error("service", "the webhook of %s cannot be delivered: %s", id, err->msg);
         return owed_forget(service->config.cloud, id, err);
@@ -299,11 +310,31 @@ static int find_again(const struct telling *telling, const char *id, int64_t age
     struct replica *service = telling->service;
     folder_name(id, FOLDER_HEARTBEAT, name);
     int64_t beat = age_ms < OLD_MS ? 0 : age_of(service, name);
+    if (age_ms > 2 * LOST_KEEP_MS)
+        return owed_forget(service->config.cloud, id, err);
     if ((beat >= 0 && beat < ALIVE_MS) || replica_adopt(service, id, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
     return age_ms > UNTAKEN_MS ? owed_forget(service->config.cloud, id, err) : 0;
+}
+
+/* Of a task that is known here. True when it is to be looked at soon. */
+static bool tell_known(const struct telling *telling, const struct task_record *record)
+{
+    int rc = 0;
+    struct err err;
+    const struct replica *service = telling->service;
+    bool lost = is_lost(service, record);
+    if (lost && clock_real_ms() - record->ended_ms > LOST_KEEP_MS)
+        rc = owed_forget(service->config.cloud, record->id, &err);
+    else if (lost && (rc = owed_is_known(service->config.cloud, record->id, &err)) > 0)
+        return false;
+    else if (rc == 0 && !task_state_is_active(record->state) && is_left_to_us(service, record))
+        rc = owe(telling, record->id, lost, &err);
+    if (rc < 0)
+        log_warn("service", "webhook of %s: %s", record->id, err.msg);
+    return true;
 }
 
 static void tell_one(const char *id, int64_t age_ms, void *arg)
@@ -314,13 +345,9 @@ static void tell_one(const char *id, int64_t age_ms, void *arg)
     AUTO(task_record) struct task_record record = {0};
     if (is_stopping(service))
         return;
-    int rc = store_get(service->config.store, id, &record, &err);
-    if (rc)
-        rc = err.code == ERR_NOT_FOUND ? find_again(telling, id, age_ms, &err) : -1;
-    else if (!task_state_is_active(record.state) && is_left_to_us(service, &record))
-        rc = owe(telling, id, &err);
-    telling->waits |= record.id[0] != '\0';
-    if (rc)
+    if (store_get(service->config.store, id, &record, &err) == 0)
+        telling->waits |= tell_known(telling, &record);
+    else if (err.code != ERR_NOT_FOUND || find_again(telling, id, age_ms, &err))
         log_warn("service", "webhook of %s: %s", id, err.msg);
 }
 

@@ -64,19 +64,24 @@ static void sync_files(struct leaving *batch, size_t count)
     }
 }
 
-static void *clear(void *arg)
+/* Frees the batch, too. */
+static void see_to(struct leaving *batch, size_t count)
 {
     struct err err;
+    sync_files(batch, count);
+    for (size_t i = 0; i < count; i++) {
+        if (batch[i].path && path_remove_tree(batch[i].path, &err))
+            log_warn("task", "%s", err.msg);
+        free(batch[i].path);
+    }
+}
+
+static void *clear(void *arg)
+{
     size_t count;
     struct leaving batch[LEAVINGS_MAX];
-    while ((count = take_due(arg, batch)) > 0) {
-        sync_files(batch, count);
-        for (size_t i = 0; i < count; i++) {
-            if (batch[i].path && path_remove_tree(batch[i].path, &err))
-                log_warn("task", "%s", err.msg);
-            free(batch[i].path);
-        }
-    }
+    while ((count = take_due(arg, batch)) > 0)
+        see_to(batch, count);
     return NULL;
 }
 
@@ -95,17 +100,19 @@ void leavings_stop(struct leavings *leavings)
     thread_join(&leavings->thread);
 }
 
-bool leavings_add(struct leavings *leavings, char *path, int fd)
+bool leavings_take(struct leavings *leavings, char *path, int fd)
 {
     REQUIRE(path || fd >= 0);
     lock_take(&leavings->lock);
-    bool takes = !leavings->stopping && leavings->thread.running && leavings->count < LEAVINGS_MAX;
-    if (takes) {
+    bool later = !leavings->stopping && leavings->thread.running && leavings->count < LEAVINGS_MAX;
+    if (later) {
         size_t at = (leavings->first + leavings->count++) % LEAVINGS_MAX;
         leavings->ring[at] = (struct leaving){path, fd, clock_mono_ms() + LATER_MS};
         if (leavings->count == 1)
             pthread_cond_signal(&leavings->changed);
     }
     lock_drop(&leavings->lock);
-    return takes;
+    if (!later)
+        see_to(&(struct leaving){path, fd, 0}, 1);
+    return later;
 }

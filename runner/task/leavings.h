@@ -8,8 +8,7 @@
  * to make its own. And the files of tasks that end within the same moment reach the disk together,
  * by one commit of the file system's journal.
  *
- * Threads: any. Ownership: the engine's; leavings_add() takes what it is given over when it returns
- * true.
+ * Threads: any. Ownership: the engine's; leavings_take() takes what it is given over.
  */
 #ifndef TASK_LEAVINGS_H
 #define TASK_LEAVINGS_H
@@ -45,9 +44,9 @@ void leavings_stop(struct leavings *leavings);
 /* Call after leavings_stop(). */
 void leavings_done(struct leavings *leavings);
 
-/* Gives it a directory that nobody uses under this name any more (or NULL) and a file that nobody
- * writes to any more (or -1). False when the thread does not run or has too much to do: then the
- * caller sees to both. */
-bool leavings_add(struct leavings *leavings, char *path, int fd);
+/* Takes a directory that nobody uses under this name any more (or NULL) and a file that nobody
+ * writes to any more (or -1). False: both are gone when it returns, because the thread does not run
+ * or has too much to do. */
+bool leavings_take(struct leavings *leavings, char *path, int fd);
 
 #endif

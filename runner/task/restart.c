@@ -170,7 +170,11 @@ static int renew_run_dir(struct engine *engine, struct err *err)
     if (thread_start_detached("remove-old", THREAD_STACK_DEFAULT, remove_old, old, &ignored))
         remove_old(old);
     /* Tasks walk through it to their own directory, but cannot list others. */
-    return path_make_dirs(engine->run_dir, 0711, err);
+    if (path_make_dirs(engine->run_dir, 0711, err))
+        return -1;
+    path_spread(engine->run_dir);
+    path_spread(engine->tasks_dir);
+    return 0;
 }
 
 int engine_start(struct engine *engine, struct err *err)

@@ -386,23 +386,18 @@ static void log_end(const struct task_run *run, const struct task_outcome *outco
     (void)run;
 }
 
-/* Leaves the directory and the events' file to the engine's leavings: nobody waits for them. */
+/* Leaves the directory, once it is aside, and the events' file to the engine's leavings. */
 static void leave(struct task_run *run)
 {
     struct err err;
     if (run->events)
         events_tell(run->events, NULL, NULL); /* The active task may be freed. */
     int events = events_release(run->events);
-    bool left = (run->aside || events >= 0) &&
-                leavings_add(&run->engine->leavings, run->aside ? run->dir : NULL, events);
-    if (left && run->aside)
-        run->dir = NULL;
+    char *aside = run->aside ? STEAL_PTR(run->dir) : NULL;
+    if (aside || events >= 0)
+        leavings_take(&run->engine->leavings, aside, events);
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
-    if (!left && events >= 0 && fdatasync(events))
-        log_warn("task", "cannot sync events: errno %d", errno);
-    if (!left)
-        fd_close(&events);
 }
 
 static void clean_up(struct task_run *run)

@@ -4,9 +4,12 @@
 
 #include <string.h>
 
-const struct web_file *web_find(const char *name)
+const struct web_file *web_find(const char *path, bool *ret_versioned)
 {
-    REQUIRE(name);
+    REQUIRE(path && ret_versioned);
+    size_t length = strlen(web_version);
+    *ret_versioned = strncmp(path, web_version, length) == 0 && path[length] == '/';
+    const char *name = *ret_versioned ? path + length + 1 : path;
     for (size_t i = 0; i < web_file_count; i++)
         if (strcmp(web_files[i].name, name) == 0)
             return &web_files[i];

@@ -6,6 +6,7 @@
 #ifndef WEB_WEB_H
 #define WEB_WEB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct web_file {
@@ -16,9 +17,12 @@ struct web_file {
 
 extern const struct web_file web_files[];
 extern const size_t web_file_count;
+extern const char web_version[]; /* 16 hex digits of all files' contents */
 
-/* The file of that name, or NULL. */
-const struct web_file *web_find(const char *name);
+/* The file that the path names, or NULL: "app.js", or "VERSION/app.js" with the version of these
+ * files, and with no other. *ret_versioned: with a version, so that this path never leads to
+ * anything else. */
+const struct web_file *web_find(const char *path, bool *ret_versioned);
 
 /* Its media type, with the charset. */
 const char *web_type(const struct web_file *file);

@@ -41,6 +41,7 @@ struct work {
     int in_fd; /* our end of its standard input, else -1 */
     struct output outputs[OUTPUTS];
     char *chunk;
+    size_t used; /* bytes of the chunk that ever held output */
     bool began;
     bool dropped;
     enum work_cause cause;
@@ -224,6 +225,7 @@ static bool drain_one(struct work *work, struct output *output)
                                              : 0;
         if (n == 0)
             break;
+        work->used = n > work->used ? n : work->used;
         if (order->take)
             order->take(work, work->chunk, n, work->order->arg);
     }
@@ -457,7 +459,7 @@ static void work_done(struct work *work)
     for (size_t i = 0; i < OUTPUTS; i++)
         fd_close(&work->outputs[i].pipe_fd);
     if (work->chunk)
-        explicit_bzero(work->chunk, READ_BYTES); /* Programs print secrets. */
+        explicit_bzero(work->chunk, work->used); /* Programs print secrets. */
     free(work->chunk);
 }
 

@@ -121,6 +121,33 @@ struct outputs {
     struct err *err;
 };
 
+/* The object of an output. False when no object can have its name: those are UTF-8 of at most 1024
+ * bytes. */
+static bool name_output(const struct outputs *outputs, const char *path, struct buf *ret_name)
+{
+    folder_output_name(outputs->job->id, path, ret_name);
+    return buf_ok(ret_name) && ret_name->len <= 1024 && str_is_utf8(path, strlen(path));
+}
+
+static int announce_output(int dir, const char *name, const char *path, const struct stat *st,
+                           void *arg)
+{
+    const struct outputs *outputs = arg;
+    AUTO(buf) struct buf object = BUF_INIT(8192);
+    (void)dir;
+    (void)name;
+    return name_output(outputs, path, &object)
+               ? folder_result_add_output(&outputs->job->result, path, st->st_size, outputs->err)
+               : 0;
+}
+
+int deliver_announce(struct job *job, const char *dir, struct err *err)
+{
+    struct outputs outputs = {.job = job, .err = err};
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? 0 : walk_files(fd, announce_output, &outputs);
+}
+
 static int deliver_output(int dir, const char *name, const char *path, const struct stat *st,
                           void *arg)
 {
@@ -128,9 +155,7 @@ static int deliver_output(int dir, const char *name, const char *path, const str
     struct job *job = outputs->job;
     AUTO(buf) struct buf object = BUF_INIT(8192);
     AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    folder_output_name(job->id, path, &object);
-    /* Names of objects are UTF-8 of at most 1024 bytes. */
-    if (fd < 0 || !buf_ok(&object) || object.len > 1024 || !str_is_utf8(path, strlen(path))) {
+    if (!name_output(outputs, path, &object) || fd < 0) {
         outputs->skipped++;
         return 0;
     }

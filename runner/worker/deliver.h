@@ -24,6 +24,8 @@ struct parcel {
  * or -1 with *err; ERR_MISMATCH when a fresh name holds something else (then the job is lost). */
 int deliver(struct job *job, const struct parcel *parcel, int64_t give_up_ms, struct err *err);
 
+/* Notes in the job's result which files below `dir` are to be uploaded. */
+int deliver_announce(struct job *job, const char *dir, struct err *err);
 /* Uploads all files below `dir`, which may be missing, and notes them in the job's result. */
 int deliver_outputs(struct job *job, const char *dir, struct err *err);
 

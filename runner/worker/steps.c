@@ -28,6 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define OUTCOME_GIVE_UP_MS 30000
 #define RESULT_GIVE_UP_MS (10 * 60 * 1000)
 #define IDLE_MS 2000
 #define KEY_MS 30000
@@ -397,30 +398,12 @@ static void hand_in_conversation(struct job *job)
         log_warn("job", "the session cannot be gone on with: %s", err.msg);
 }
 
-int steps_hand_in_outputs(struct job *job, struct err *err)
-{
-    struct task_outcome *outcome = &job->result.outcome;
-    AUTO(buf) struct buf dir = BUF_INIT(8192), why = BUF_INIT(1024);
-    buf_addf(&dir, "%s/tasks/%s/outputs", job->state_dir, job->id);
-    hand_in_conversation(job);
-    if (!buf_ok(&dir) || deliver_outputs(job, buf_str(&dir), err) == 0)
-        return 0;
-    if (job_is_lost(job))
-        return -1;
-    log_error("job", "outputs: %s", err->msg);
-    buf_addf(&why, "its outputs could not be stored: %s", err->msg);
-    if (outcome->state == TASK_COMPLETED)
-        job_outcome_fail(job, job_is_hurried(job) ? "interrupted" : "cloud_error", buf_str(&why));
-    return 0;
-}
-
 static int print_result(struct job *job, struct buf *text, struct err *err)
 {
     struct task_outcome *outcome = &job->result.outcome;
     job->result.attempt = job->attempt;
     job->result.started_ms = job->started_ms;
     job->result.ended_ms = clock_real_ms();
-    again_promise(job);
     folder_result_print(&job->result, text);
     if (!buf_ok(text)) { /* An answer of control characters: six bytes each. */
         buf_done(text);
@@ -433,6 +416,52 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     return buf_check(text, FOLDER_RESULT, err);
 }
 
+/* Stores how the task ended before its outputs follow, which may take long: when the execution dies
+ * over them, home knows all the same, and has what arrived. */
+static void hand_in_outcome(struct job *job, const char *dir)
+{
+    struct err err;
+    char name[FOLDER_NAME_SIZE];
+    struct folder_result *result = &job->result;
+    AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
+    int rc = deliver_announce(job, dir, &err);
+    if (rc == 0 && result->output_count > 0) {
+        result->idle_ms = result->left_ms = 0;
+        result->conversation = job->resumable && job->conversation[0]; /* it is sent next */
+        rc = print_result(job, &text, &err);
+    }
+    folder_name(job->id, FOLDER_OUTCOME, name);
+    const struct parcel parcel = {.name = name,
+                                  .type = "application/json",
+                                  .data = text.data,
+                                  .size = (int64_t)text.len,
+                                  .fresh = true};
+    if (rc == 0 && text.len > 0)
+        rc = deliver(job, &parcel, OUTCOME_GIVE_UP_MS, &err);
+    if (rc && !job_is_lost(job))
+        log_warn("job", "the outcome is not stored before its outputs: %s", err.msg);
+    folder_result_keep_outputs(result, NULL);
+    result->conversation = false;
+}
+
+int steps_hand_in_outputs(struct job *job, struct err *err)
+{
+    struct task_outcome *outcome = &job->result.outcome;
+    AUTO(buf) struct buf dir = BUF_INIT(8192), why = BUF_INIT(1024);
+    buf_addf(&dir, "%s/tasks/%s/outputs", job->state_dir, job->id);
+    hand_in_outcome(job, buf_str(&dir));
+    hand_in_conversation(job);
+    if (!buf_ok(&dir) || deliver_outputs(job, buf_str(&dir), err) == 0)
+        return 0;
+    if (job_is_lost(job))
+        return -1;
+    log_error("job", "outputs: %s", err->msg);
+    buf_addf(&why, "its outputs could not be stored: %s", err->msg);
+    if (outcome->state == TASK_COMPLETED)
+        job_outcome_fail(job, job_is_hurried(job) ? "interrupted" : "cloud_error", buf_str(&why));
+    return 0;
+}
+
 /* The result is stored: now its receiver hears of it, and those of others that wait. What is not
  * taken at once is tried again by whoever runs next. */
 void steps_hand_in_webhook(struct job *job)
@@ -443,7 +472,8 @@ void steps_hand_in_webhook(struct job *job)
         return;
     if (job_is_hurried(job)) /* Whoever ended it knows why, and owes it. */
         return;
-    if (owed_put(&job->cloud, job->config, job->id, job->callback_url, &job->webhook, &err)) {
+    if (owed_put(&job->cloud, job->config, job->id, job->callback_url, &job->webhook, false,
+                 &err)) {
         log_error("job", "its webhook is not handed in: %s", err.msg);
         return;
     }
@@ -462,6 +492,7 @@ int steps_hand_in_result(struct job *job, struct err *err)
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
     delete_payload(job);
+    again_promise(job);
     if (print_result(job, &text, err))
         return -1;
     folder_name(job->id, FOLDER_RESULT, name);

@@ -90,6 +90,16 @@ int path_make_owned(const char *base, const char *below, uid_t uid, gid_t gid, s
     return 0;
 }
 
+void path_spread(const char *path)
+{
+    int flags = 0;
+    AUTO(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags))
+        return;
+    flags |= FS_TOPDIR_FL;
+    (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
 static int open_child_dir(int dir, const char *name)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;

@@ -23,6 +23,12 @@ bool path_is_inside(const char *path);
 /* Makes a directory and its missing parents. An existing one is fine and keeps its mode. */
 int path_make_dirs(const char *path, mode_t mode, struct err *err);
 
+/* Tells the file system that the directories in this one have nothing to do with each other, so
+ * that ext4 spreads them over the disk. Useful where many are made and removed again: ext4 without
+ * a journal does not reuse an inode for a minute, and passes over all those in the same region, one
+ * by one, for each new file. Other file systems ignore it. */
+void path_spread(const char *path);
+
 /* Removes a tree and what it holds: directories without permissions, paths longer than PATH_MAX,
  * thousands of levels; links are removed, never followed; mount points are not crossed.
  * A missing path is fine. */

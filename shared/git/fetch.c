@@ -18,7 +18,9 @@ static int run(const struct remote *remote, const char *git_dir, const char *con
     remote_program(remote, git_dir, &program);
     for (; *words; words++)
         strlist_add(&program.argv, *words);
-    return program_run(&program, out, err);
+    if (program_run(&program, out, err) == 0)
+        return 0;
+    return strstr(err->msg, PROGRAM_SHA256) ? err_wrap(err, "'%.100s'", remote->text) : -1;
 }
 
 /* Fetches up to three refspecs; `how` is NULL or one more option. */

@@ -130,6 +130,8 @@ int program_explain(const char *verb, struct buf *words, struct err *err)
     const char *text = buf_str(words), *line = telling_line(text);
     if (strstr(text, "REMOTE HOST IDENTIFICATION HAS CHANGED"))
         line = "the host's key is not the one that is known";
+    if (strstr(text, "mismatched algorithms") || strstr(text, "this repository's hash algorithm"))
+        line = PROGRAM_SHA256;
     return err_set(err, meaning_of(text), "git %s: %.*s", verb,
                    (int)(strcspn(line, "\r\n") < 190 ? strcspn(line, "\r\n") : 190), line);
 }

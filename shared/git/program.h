@@ -34,6 +34,10 @@ struct program {
  * ERR_TIMEOUT, ERR_NO_SPACE, else ERR_INTERNAL. */
 int program_run(const struct program *program, struct buf *out, struct err *err);
 
+/* What it says of repositories that libgit2, as Debian 12 has it, cannot read. */
+#define PROGRAM_SHA256 \
+    "the repository names its objects by SHA-256; the runner knows those of SHA-1 only"
+
 /* Explains what a program said on stderr, as program_run() does; cuts `words` at its end. Returns
  * -1. */
 int program_explain(const char *verb, struct buf *words, struct err *err);

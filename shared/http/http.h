@@ -16,6 +16,8 @@
  * closes + 2 * 512 for files that their clients take slowly; the program's limit should be above
  * that.
  *
+ * Signals: the program ignores SIGPIPE, which a client that leaves would raise otherwise.
+ *
  * Threads: handlers run on workers, callbacks on the epoll threads; every function below may
  * be called from any thread unless it takes a request (then: from its handler).
  * Ownership: a server is freed by http_stop(); a request is borrowed by its handler until that

@@ -287,15 +287,22 @@ static struct scmp_arg_cmp compare(unsigned argument, enum scmp_compare op, scmp
 }
 
 #define PROTOCOL_LAST IPPROTO_ICMPV6 /* the highest that is allowed */
+#define TYPE_MASK 0xfU
 
-static bool is_allowed_protocol(unsigned protocol)
-{
-    static const unsigned allowed[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, PROTOCOL_LAST};
-    for (size_t i = 0; i < COUNT_OF(allowed); i++)
-        if (allowed[i] == protocol)
-            return true;
-    return false;
-}
+/* Values that are denied: those whose bits in `mask` are `value`. Few of these, because the kernel
+ * compiles the filter anew for each jail. */
+struct range {
+    unsigned mask, value;
+};
+
+/* The types of sockets, but SOCK_STREAM and SOCK_DGRAM: 0, 3, 4 to 7, 8 to 15. */
+static const struct range denied_types[] = {{TYPE_MASK, 0}, {TYPE_MASK, 3}, {0xc, 0x4}, {0x8, 0x8}};
+
+/* The protocols up to PROTOCOL_LAST, but 0, 1 (ICMP), 6 (TCP), 17 (UDP) and 58 (ICMPv6): 2 to 3, 4
+ * to 5, 7, 8 to 15, 16, 18 to 19, 20 to 23, 24 to 31, 32 to 47, 48 to 55, 56 to 57. */
+static const struct range denied_protocols[] = {{~1U, 2},   {~1U, 4},  {~0U, 7},  {~7U, 8},
+                                                {~0U, 16},  {~1U, 18}, {~3U, 20}, {~7U, 24},
+                                                {~15U, 32}, {~7U, 48}, {~1U, 56}};
 
 /* Denies the socket() calls of a family whose argument compares so. */
 static int deny_of_family(scmp_filter_ctx ctx, unsigned family, struct scmp_arg_cmp which)
@@ -311,12 +318,14 @@ static int deny_protocols(scmp_filter_ctx ctx)
     static const unsigned families[] = {AF_INET, AF_INET6};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < COUNT_OF(families); i++) {
-        for (unsigned type = 0; rc == 0 && type < 16; type++)
-            if (type != SOCK_STREAM && type != SOCK_DGRAM)
-                rc = deny_of_family(ctx, families[i], SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, type));
-        for (unsigned protocol = 0; rc == 0 && protocol <= PROTOCOL_LAST; protocol++)
-            if (!is_allowed_protocol(protocol))
-                rc = deny_of_family(ctx, families[i], compare(2, SCMP_CMP_EQ, protocol));
+        for (size_t k = 0; rc == 0 && k < COUNT_OF(denied_types); k++)
+            rc = deny_of_family(
+                ctx, families[i],
+                SCMP_A1(SCMP_CMP_MASKED_EQ, denied_types[k].mask, denied_types[k].value));
+        for (size_t k = 0; rc == 0 && k < COUNT_OF(denied_protocols); k++)
+            rc = deny_of_family(
+                ctx, families[i],
+                SCMP_A2(SCMP_CMP_MASKED_EQ, denied_protocols[k].mask, denied_protocols[k].value));
         if (rc == 0)
             rc = deny_of_family(ctx, families[i], compare(2, SCMP_CMP_GT, PROTOCOL_LAST));
     }
@@ -341,13 +350,13 @@ static int deny_ways_past_landlock(scmp_filter_ctx ctx)
 static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
 {
     int rc = 0;
-    for (unsigned family = 0; rc == 0 && family < AF_MAX; family++)
-        if ((family != AF_UNIX || local_too) && family != AF_INET && family != AF_INET6)
+    for (unsigned family = 0; rc == 0 && family < AF_INET6; family++)
+        if ((family != AF_UNIX || local_too) && family != AF_INET)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
                                   compare(0, SCMP_CMP_EQ, family));
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-                              compare(0, SCMP_CMP_GE, AF_MAX));
+                              compare(0, SCMP_CMP_GT, AF_INET6));
     if (rc == 0 && local_too)
         rc = deny_ways_past_landlock(ctx);
     return rc ? rc : deny_protocols(ctx);

@@ -282,8 +282,10 @@ static void supervise(struct init *init)
             return;
         if (fds[1].revents)
             listen_to_daemon(init);
-        heed_limits(init);
         reap(init);
+        if (init->empty) /* init_run() looks once more. */
+            return;
+        heed_limits(init);
         if (init->phase == KILLING && !init->empty && is_kill_due(init))
             signal_tree(init, SIGKILL);
         if (init->phase != RUNNING && clock_mono_ms() >= init->deadline_ms) {

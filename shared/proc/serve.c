@@ -220,6 +220,15 @@ static void hide(const struct serve *serve)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/* A daemon at real-time priority keeps that for itself. What it starts could otherwise hold every
+ * processor, and the control groups of a kernel that rations real time would not take it. */
+static void be_ordinary(void)
+{
+    int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+    if (policy == SCHED_FIFO || policy == SCHED_RR)
+        sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+}
+
 static int prepare(struct serve *serve)
 {
     sigset_t set;
@@ -227,6 +236,7 @@ static int prepare(struct serve *serve)
     sigprocmask(SIG_SETMASK, &set, NULL);
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
+    be_ordinary();
     jail_probe(&serve->host);
     jail_sweep();
     serve->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

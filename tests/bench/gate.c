@@ -4,9 +4,11 @@
  *   bench-gate serve                      answers on a loopback port, which it prints
  *   bench-gate first HOST PORT COUNT      prints the median time to the first byte, in us
  *   bench-gate bulk HOST PORT MB          prints MB/s of one download
+ *   bench-gate upload HOST PORT MB        prints MB/s of one upload
  *   bench-gate hold HOST PORT COUNT MS    keeps so many connections so long, prints COUNT
  *
- * A client sends how many MB it wants, as text with a line's end; the server sends one byte more.
+ * A client sends how many MB it wants, as text with a line's end; the server sends one byte more. A
+ * negative number announces as many MB from the client, before that byte.
  */
 #include "measure.h"
 
@@ -23,6 +25,16 @@
 
 enum { SAMPLES_MAX = 10000, CHUNK = 1 << 16, MB = 1000000 };
 
+/* Receives so many bytes. */
+static bool take(int fd, int64_t left)
+{
+    char chunk[CHUNK / 2]; /* the server's threads have small stacks */
+    ssize_t n = 1;
+    for (; left > 0 && n > 0; left -= n)
+        n = recv(fd, chunk, left < (int64_t)sizeof(chunk) ? (size_t)left : sizeof(chunk), 0);
+    return left <= 0 && n > 0;
+}
+
 /* ---- the server ---- */
 
 static void *answer(void *arg)
@@ -33,7 +45,9 @@ static void *answer(void *arg)
     size_t len = 0;
     while (len + 1 < sizeof(asked) && recv(fd, asked + len, 1, 0) == 1 && asked[len++] != '\n')
         continue;
-    int64_t left = strtol(asked, NULL, 10) * MB + 1;
+    int64_t wanted = strtol(asked, NULL, 10) * MB, left = wanted > 0 ? wanted + 1 : 1;
+    if (wanted < 0 && !take(fd, -wanted))
+        left = 0;
     while (left > 0 && send_all(fd, chunk, left < CHUNK ? (size_t)left : CHUNK))
         left -= CHUNK;
     while (recv(fd, asked, sizeof(asked), 0) > 0)
@@ -83,6 +97,18 @@ static void take_byte(int fd)
     char byte;
     if (recv(fd, &byte, 1, 0) != 1)
         die("the first byte");
+}
+
+static void upload(const struct addrinfo *to, int mb)
+{
+    static const char chunk[CHUNK];
+    int64_t left = (int64_t)mb * MB, began = now_us();
+    int fd = ask(to, -mb);
+    for (; left > 0; left -= CHUNK)
+        if (!send_all(fd, chunk, left < CHUNK ? (size_t)left : CHUNK))
+            die("the upload");
+    take_byte(fd);
+    printf("%.0f\n", (double)mb * MB / (double)(now_us() - began));
 }
 
 static int compare(const void *a, const void *b)
@@ -143,6 +169,8 @@ int main(int argc, char **argv)
         first(to, count);
     else if (strcmp(argv[1], "bulk") == 0)
         bulk(to, count);
+    else if (strcmp(argv[1], "upload") == 0)
+        upload(to, count);
     else if (argc == 6 && strcmp(argv[1], "hold") == 0)
         hold(to, count, (int)strtol(argv[5], NULL, 10));
     freeaddrinfo(to);

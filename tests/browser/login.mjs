@@ -1,6 +1,7 @@
 // The login page in Chromium at a phone's size: what a person does, with JavaScript and without, and against a
 // page that misbehaves. Prints one line a check; exit status 0 when all hold, 77 when there is no browser.
 //   node login.mjs RUNNER OAUTH SECRET PICTURES-FOLDER
+// With ALL_PICTURES every picture is also taken on a desk, and in light and dark.
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
@@ -31,7 +32,19 @@ async function open(browser, options = {}) {
   return page;
 }
 
-const picture = (page, name) => page.screenshot({ path: `${pictures}/login-${name}.png`, fullPage: true });
+async function picture(page, name) {
+  const take = (more) => page.screenshot({ path: `${pictures}/login-${name}${more}.png`, fullPage: true });
+  if (!process.env.ALL_PICTURES) return take("");
+  for (const width of [390, 1280]) {
+    await page.setViewportSize({ ...phone, width });
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await take(`-${width}-${colorScheme}`);
+    }
+  }
+  await page.setViewportSize(phone);
+  await page.emulateMedia({ colorScheme: null });
+}
 
 async function enter(page, text = secret) {
   await page.goto(`${runner}/login`);
@@ -59,8 +72,11 @@ async function give(page, code) {
 
 // Nothing is wider than the screen, and what is touched is large enough.
 async function checkLayout(page, name) {
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  check(`${name}: fits the screen`, wide <= 0, `${wide} px too wide`);
+  for (const width of [320, 1280, phone.width]) {
+    await page.setViewportSize({ ...phone, width });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    check(`${name}: fits a screen of ${width} px`, wide <= 0, `${wide} px too wide`);
+  }
   const small = await page.evaluate(() =>
     [...document.querySelectorAll("button, a.button, input:not([type=hidden])")]
       .filter((element) => element.checkVisibility() && element.getBoundingClientRect().height < 44)
@@ -85,6 +101,11 @@ async function logInSlowly(page, kind) {
 
 async function logIn(browser, kind, options) {
   const page = await open(browser, options);
+  await page.goto(`${runner}/login`);
+  await checkLayout(page, `${kind}, entry`);
+  const { version } = await (await fetch(`${runner}/health`)).json();
+  check(`${kind}: the version is told`, await page.getByText(`Claude Runner ${version}`).isVisible());
+  await picture(page, `${kind}-entry`);
   await enter(page, "not-the-secret-at-all");
   check(`${kind}: a wrong secret is refused`, await page.getByRole("alert").innerText() === "That is not the secret.");
   await picture(page, `${kind}-refused`);
@@ -100,7 +121,7 @@ async function logIn(browser, kind, options) {
   check(`${kind}: half a code may be tried again`, (await page.getByRole("alert").innerText()).includes("not the full code"));
   await picture(page, `${kind}-again`);
   await give(page, "wrong#code");
-  await page.getByText("The login failed").waitFor();
+  await page.getByText("The login failed. The code was not accepted").waitFor();
   await picture(page, `${kind}-failed`);
   await start(page);
   await logInSlowly(page, kind);

@@ -2,10 +2,11 @@
 // content that means harm; a runner that goes away. Prints one line a check; exit status 0 when all hold, 77 when there
 // is no browser.
 //   node console.mjs RUNNER SECRET REPOSITORY PICTURES
-// RUNNER's CALLBACK_ALLOW takes 127.0.0.1.
+// RUNNER's CALLBACK_ALLOW takes 127.0.0.1, and a caller "batch" with the secret SECRET-batch has limits.
 import crypto from "node:crypto";
 import http from "node:http";
 import { check, desktop, failures, inspect, launch, longTask, open, phone, until, way } from "./support.mjs";
+import { versions } from "./versions.mjs";
 
 const [runner, secret, repository, pictures] = process.argv.slice(2);
 const headers = { "X-Runner-Secret": secret, "Content-Type": "application/json" };
@@ -33,7 +34,7 @@ async function history() {
     post("/execute", { prompt: "[[tool:Write {\"file_path\":\"note.txt\",\"content\":\"six by seven\"} with First I write **a note**, then I read it.]][[tool:Bash {\"command\":\"cat note.txt\"}]][[tool:Bash {\"command\":\"cat missing.txt\"}]][[text:## What I did\n\n- wrote `note.txt`\n- read it\n\n| file | size |\n|---|---|\n| note.txt | 12 |\n\n```sh\ncat note.txt\n```]]", allowedTools: ["Bash"], repoUrl: repository }),
     post("/execute", { prompt: "[[error:400]]" }),
     post("/execute", { prompt: "[[text:done]] and tell somebody", callbackUrl: `http://127.0.0.1:${refuses.address().port}/` }),
-    post("/execute", { prompt: "[[text:Grüße aus Köln. שלום עולם, this goes both ways.]] Überprüfe die Größe: مرحبا بالعالم" }),
+    post("/execute", { prompt: `[[text:Grüße aus Köln. שלום עולם, this goes both ways.\n\n| ملف | حجم |\n|---|---|\n| ${"x".repeat(120)} | 12 |\n\n\`\`\`sh\ncat one.txt\n\`\`\`]] Überprüfe die Größe: مرحبا بالعالم` }),
   ]);
   await until(async () => (await get("/tasks?webhook=dead")).tasks.length === 1);
   refuses.close();
@@ -160,8 +161,8 @@ async function actions(tasks) {
   await Promise.all(Array.from({ length: 60 }, (_, n) => fetch(`${runner}/sessions/nothing-${n}`, { method: "DELETE", headers })));
   await go(page, "/settings");
   await page.getByLabel("Find").fill("max_concurrent");
-  check("settings are found", await page.locator("tbody tr:visible").count() === 1);
-  check("who did what is told", (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-"));
+  check("settings are found", await until(async () => await page.locator("tbody tr:visible").count() === 1));
+  check("who did what is told", await until(async () => (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-")));
   await page.getByRole("button", { name: "More" }).click();
   check("also what was before", await until(async () => await page.locator(".audit li").count() > 50));
   check("no secret is shown", !(await page.content()).includes(secret));
@@ -272,6 +273,76 @@ async function byLink() {
   check("the login page knows the console's session", await page.getByRole("button", { name: /login|Log in/i }).count() > 0 && await page.locator("input[name=secret]").count() === 0);
   await page.context().close();
   await other.context().close();
+}
+
+// Callers: whose secrets there are, when they were used, and what each may do.
+async function callers() {
+  const page = await open(browser, { ...phone, viewport: { width: 320, height: 640 } }, seen);
+  await signIn(page, "/callers");
+  const row = (name) => page.locator(".repo", { hasText: name });
+  await row("batch").waitFor();
+  const facts = async (name) => (await row(name).locator(".facts").allInnerTexts()).map((text) => text.split(/\s*\n\s*/).filter(Boolean));
+  const [, limits] = await facts("batch");
+  check("a caller's limits stand at its name", JSON.stringify(limits) === JSON.stringify(["at most 2 tasks at once", "30 a minute", "$0.5 in 24 hours", "only claude, command", "no network", "no push"]), limits);
+  check("a caller without limits has no such line", (await facts("secret-1")).length === 2, await facts("secret-1"));
+  check("a caller that never came is told apart", (await facts("batch"))[0].includes("never used"), await facts("batch"));
+  const limited = await fetch(`${runner}/exec`, { method: "POST", headers: { ...headers, "X-Runner-Secret": `${secret}-batch` }, body: JSON.stringify({ command: "true", egress: "open" }) });
+  check("they are the limits that hold", limited.status === 403, limited.status);
+  await row("batch").getByText("1 request", { exact: true }).waitFor();
+  const used = (await facts("batch"))[0];
+  check("its last use is shown", used[0].startsWith("used") && used.includes("from 127.0.0.1"), used);
+  await inspect(page, "narrow, callers with limits");
+  await picture(page, "narrow-callers-limits-whole");
+  await page.context().close();
+}
+
+// The smallest screen, with what is long and what reads from the right.
+async function narrow(tasks) {
+  const page = await open(browser, { ...phone, viewport: { width: 320, height: 640 }, colorScheme: "light" }, seen);
+  await signIn(page, `/tasks/${tasks.umlauts}`);
+  const cell = page.locator(".end table td").last();
+  await cell.waitFor();
+  const width = await cell.evaluate((one) => one.getBoundingClientRect().width);
+  check("a short cell beside a long one can be read", width >= 64, width);
+  check("code reads from the left in any text", await page.locator(".end pre").getAttribute("dir") === "ltr");
+  await inspect(page, "narrow, task in two directions");
+  await picture(page, "narrow-task-languages-whole");
+  await go(page, "/settings");
+  const from = page.locator(".settings td:last-child", { hasText: "default" }).first();
+  await from.waitFor();
+  const lines = await from.evaluate((one) => { const range = document.createRange(); range.selectNodeContents(one); return range.getClientRects().length; });
+  check("no word of a setting is broken", lines === 1, lines);
+  await inspect(page, "narrow, settings");
+  await page.locator(".settings").scrollIntoViewIfNeeded();
+  await picture(page, "narrow-settings");
+  await page.locator(".audit").scrollIntoViewIfNeeded();
+  await picture(page, "narrow-audit");
+  await page.context().close();
+}
+
+// What is said for a moment: for everybody, and not longer than its screen or its time.
+async function moments() {
+  const page = await open(browser, desktop, seen);
+  await page.clock.install();
+  const wait = async () => (await post("/run-async", { prompt: "[[tool:Bash {\"command\":\"tail -f /dev/null\"}]]", allowedTools: ["Bash"] })).taskId;
+  const said = page.getByRole("status").filter({ hasText: "The task is cancelled." });
+  const cancel = async (first) => {
+    const id = await wait();
+    if (first) await signIn(page, `/tasks/${id}`);
+    else await go(page, `/tasks/${id}`);
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
+    await page.getByRole("button", { name: "Cancel it" }).click();
+    await said.waitFor();
+  };
+  await cancel(true);
+  check("what was done is said as a status", await said.count() === 1 && !await said.evaluate((one) => Boolean(one.closest("[aria-hidden], [hidden]"))));
+  await page.getByRole("link", { name: "Now" }).click();
+  await page.getByRole("heading", { name: "Now" }).waitFor();
+  check("it does not stay on the next screen", await page.locator("#toast").innerText() === "");
+  await cancel(false);
+  await page.clock.fastForward(10000);
+  check("nor longer than its time", await until(async () => await page.locator("#toast").innerText() === ""));
+  await page.context().close();
 }
 
 // Notifications: the browser's push service is not to be had here, so subscribing is played; the worker's part is real.
@@ -399,7 +470,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, hostile, otherSites, byLink, told, away, many };
+const parts = { screens: null, actions, callers, narrow, moments, hostile, otherSites, byLink, told, away, versions: () => versions({ browser, path, runner, signIn, go, seen }), many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();

@@ -30,7 +30,7 @@ export const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor:
 export async function open(browser, options, seen) {
   const context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"], ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(60000);
   page.on("console", (message) => message.type() === "error" && seen.push(`${message.text()} ${message.location().url}`));
   page.on("pageerror", (error) => seen.push(String(error)));
   return page;
@@ -48,12 +48,15 @@ export async function inspect(page, name) {
   check(`${name}: fingers find what is to be touched`, small.length === 0, small);
 }
 
-// A way to the runner. `down`: nothing answers. `stories`: path -> handler(request, response) instead of the runner.
+// A way to the runner. `down`: nothing answers. `stories`: path -> handler(request, response) instead of the runner. `before`: a
+// function that may change the request's url, or answer it and say true. `asked`: every path that was asked for.
 export async function way(target) {
-  const state = { down: false, stories: new Map() };
+  const state = { down: false, stories: new Map(), before: () => false, asked: [] };
   const { hostname, port } = new URL(target);
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(async (request, response) => {
     if (state.down) return request.socket.destroy();
+    state.asked.push(request.url);
+    if (await state.before(request, response)) return;
     const story = state.stories.get(request.url.split("?")[0]);
     if (story) return story(request, response);
     const onward = http.request({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
@@ -71,7 +74,7 @@ export async function way(target) {
   return state;
 }
 
-export async function until(what, ms = 20000) {
+export async function until(what, ms = 60000) {
   for (const end = Date.now() + ms; ; ) {
     const value = await what();
     if (value) return value;

@@ -27,6 +27,7 @@ const { SecretManagerServiceClient } = require('@google-cloud/secret-manager');
 const { CloudBuildClient } = require('@google-cloud/cloudbuild');
 const { CloudBillingClient } = require('@google-cloud/billing');
 const { ProjectsClient } = require('@google-cloud/resource-manager');
+const { FirewallsClient, GlobalOperationsClient, NetworksClient, SubnetworksClient } = require('@google-cloud/compute');
 
 const crcTable = Array.from({ length: 256 }, (_, i) => {
     for (let k = 0; k < 8; k++) i = i & 1 ? (i >>> 1) ^ 0x82f63b78 : i >>> 1;
@@ -216,7 +217,41 @@ async function projects() {
     await refused(client.createProject({ project: { projectId: 'NO' } }), 400, /invalid/);
 }
 
-for (const part of [keys, secrets, jobs, objects, builds, projects]) {
+async function firewalls() {
+    const auth = options(new Compute()), client = new FirewallsClient(auth), operations = new GlobalOperationsClient(auth);
+    const network = 'default', region = jobName.split('/')[3];
+    const [found] = await new NetworksClient(auth).get({ project, network });
+    assert.equal(found.name, network);
+    const [subnetwork] = await new SubnetworksClient(auth).get({ project, region, subnetwork: network });
+    assert.ok(subnetwork.network.endsWith(`/networks/${network}`));
+    await refused(new NetworksClient(auth).get({ project, network: 'none' }), 404, /was not found/);
+
+    const wait = async promise => {
+        const [begun] = await promise;
+        const operation = begun.latestResponse.name;
+        let done;
+        do [done] = await operations.wait({ project, operation }); while (done.status !== 'DONE');
+        assert.deepEqual((await operations.get({ project, operation }))[0].status, 'DONE');
+    };
+    const rule = {
+        name: 'from-node', network: `projects/${project}/global/networks/${network}`, direction: 'EGRESS', priority: 900,
+        denied: [{ IPProtocol: 'all' }], destinationRanges: ['0.0.0.0/0'], targetTags: ['a-tag'],
+    };
+    await wait(client.insert({ project, firewallResource: rule }));
+    await refused(client.insert({ project, firewallResource: rule }), 409, /already exists/);
+    await refused(client.insert({ project, firewallResource: { ...rule, name: 'NO' } }), 400, /resource\.name/);
+    await refused(client.insert({ project, firewallResource: { ...rule, name: 'both', allowed: rule.denied } }), 400, /allowed/);
+    const firewall = rule.name;
+    const [made] = await client.get({ project, firewall });
+    assert.deepEqual([made.direction, made.priority, made.denied[0].IPProtocol], ['EGRESS', 900, 'all']);
+    await wait(client.patch({ project, firewall, firewallResource: { description: 'changed' } }));
+    const [all] = await client.list({ project });
+    assert.deepEqual(all.map(one => [one.name, one.description]), [[firewall, 'changed']]);
+    await wait(client.delete({ project, firewall }));
+    await refused(client.get({ project, firewall }), 404, /was not found/);
+}
+
+for (const part of [keys, secrets, jobs, objects, builds, projects, firewalls]) {
     await part();
     console.log(`satisfied: ${part.name}`);
 }

@@ -54,7 +54,7 @@ static char *make_repository(const struct runner *runner)
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, script, NULL};
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, (char[]){"HOME=/nonexistent"}, NULL};
     int status = -1;
-    assert_true(proc_wait(proc_start(argv, env, "/dev/null", "/dev/null"), 30000, &status));
+    assert_true(proc_wait(proc_start(argv, env, "/dev/null", "/dev/null"), 60000, &status));
     assert_int_equal(status, 0);
     char *url = textf("file://%s", path);
     free(script);
@@ -71,6 +71,10 @@ static void every_screen_and_action_works_for_everybody(void **state)
     struct runner *runner = runner_new_real(&api);
     runner_set(runner, "CALLBACK_SECRET", "callback-secret-0123456789");
     runner_set(runner, "CALLBACK_ALLOW", "127.0.0.1");
+    runner_set(runner, "RUNNER_SECRET", RUNNER_SECRET ",batch:" RUNNER_SECRET "-batch");
+    runner_set(runner, "CALLER_LIMITS",
+               "batch.tasks=2,batch.perMinute=30,batch.usdPerDay=0.5,batch.kinds=claude|command,"
+               "batch.egress=none,batch.push=no");
     char *allow = textf("file:%s", runner->shared);
     runner_set(runner, "GIT_ALLOW", allow);
     free(allow);

@@ -208,6 +208,50 @@ static void a_restart_ends_sessions(void **state)
     end(&session);
 }
 
+/* The page names the files by a path that never leads to anything else, so a browser keeps them;
+ * what has one address for ever is asked for again. */
+static void files_with_a_version_are_kept_and_others_asked_for_again(void **state)
+{
+    (void)state;
+    static const char *const lasting[] = {"app.css", "lib/have.js", "sw.js"};
+    static const char *const plain[] = {"/", "/console/sw.js", "/console/app.webmanifest",
+                                        "/console/icon.svg", "/console/touch-icon.png"};
+    char value[128], version[17] = "";
+    struct reply *page = ask("GET", "/", "Accept: text/html\r\n", NULL);
+    const char *at = strstr(page->body, "/console/");
+    while (at && strspn(at + 9, "0123456789abcdef") != 16)
+        at = strstr(at + 1, "/console/");
+    assert_non_null(at);
+    memcpy(version, at + 9, 16);
+    assert_null(strstr(page->body, "CONSOLE_VERSION"));
+    reply_free(page);
+    for (size_t i = 0; i < COUNT(lasting); i++) {
+        char *path = textf("/console/%s/%s", version, lasting[i]);
+        struct reply *reply = ask("GET", path, NULL, NULL);
+        assert_status(reply, 200);
+        assert_true(reply_header(reply, "Cache-Control", value, sizeof value));
+        assert_string_equal(value, "public, max-age=31536000, immutable");
+        reply_free(reply);
+        free(path);
+    }
+    for (size_t i = 0; i < COUNT(plain); i++) {
+        struct reply *reply = ask("GET", plain[i], "Accept: text/html\r\n", NULL);
+        assert_status(reply, 200);
+        assert_true(reply_header(reply, "Cache-Control", value, sizeof value));
+        assert_string_equal(value, "no-cache");
+        assert_true(reply_header(reply, "ETag", value, sizeof value));
+        reply_free(reply);
+    }
+    version[0] = version[0] == '0' ? '1' : '0'; /* of another runner: nobody may keep the refusal */
+    char *path = textf("/console/%s/app.js", version);
+    struct reply *reply = ask("GET", path, NULL, NULL);
+    assert_status(reply, 404);
+    assert_true(reply_header(reply, "Cache-Control", value, sizeof value));
+    assert_string_equal(value, "no-store");
+    reply_free(reply);
+    free(path);
+}
+
 static void files_are_served_whole_once_and_no_others(void **state)
 {
     (void)state;
@@ -252,6 +296,7 @@ int main(void)
         cmocka_unit_test(guessing_is_slowed_down),
         cmocka_unit_test(signing_out_takes_the_token_and_ends_the_session),
         cmocka_unit_test(a_restart_ends_sessions),
+        cmocka_unit_test(files_with_a_version_are_kept_and_others_asked_for_again),
         cmocka_unit_test(files_are_served_whole_once_and_no_others),
     };
     return cmocka_run_group_tests(tests, NULL, shared_stop);

@@ -258,10 +258,12 @@ static void a_browser_can_log_in(void **state)
                     (char[]){TEST_PICTURES},
                     NULL};
     char *home = textf("HOME=%s", runner->dir);
-    char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, home, NULL};
+    bool all = getenv("ALL_PICTURES") != NULL;
+    char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, home, all ? (char[]){"ALL_PICTURES=1"} : NULL,
+                   NULL};
     int status = -1;
     pid_t pid = proc_start(argv, env, out, out);
-    assert_true(proc_wait(pid, 120000, &status));
+    assert_true(proc_wait(pid, 300000, &status));
     char *said = read_file(out, NULL);
     if (status != 0 && status != 77)
         fail_msg("%s", said);

@@ -54,15 +54,20 @@ static int tear_down(void **state)
 }
 
 /* Starts a task for the cloud without waiting for it; its response is kept. */
-static void begin(const char *id, const char *behaviour)
+static void begin_with(const char *id, const char *behaviour, const char *fields)
 {
     char *prompt = textf("standin: %s", behaviour);
     char *more = textf("\"executor\":\"cloud\",\"taskId\":\"%s\",\"postExecutionActions\":{"
-                       "\"uploadFiles\":{\"globPatterns\":[\"*.out\"]}}",
-                       id);
+                       "\"uploadFiles\":{\"globPatterns\":[\"*.out\"]}}%s",
+                       id, fields);
     free(runner_submit(runner, prompt, more));
     free(more);
     free(prompt);
+}
+
+static void begin(const char *id, const char *behaviour)
+{
+    begin_with(id, behaviour, "");
 }
 
 static void faults(const char *list)
@@ -136,6 +141,83 @@ static void what_the_bucket_cannot_tell_for_a_while_is_not_lost(void **state)
     faults("{\"method\":\"" GET "\",\"pathContains\":\"result.json\",\"status\":403,\"times\":25}");
     assert_completed("down", 1);
     assert_output("down", "x.out", 5);
+}
+
+static bool is_stored(const char *id, const char *name)
+{
+    char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o/sessions%%2F%s%%2F%s", id, name);
+    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
+    bool is = reply->status == 200;
+    reply_free(reply);
+    free(path);
+    return is;
+}
+
+/* One of the stand-in's numbers: "held" requests, or "running" executions. */
+static int now(const char *what)
+{
+    cJSON *json = cloud_state(cloud);
+    int count = (int)json_number(json, what);
+    cJSON_Delete(json);
+    return count;
+}
+
+/* The one output that the bucket has taken, whichever was sent first. */
+static const char *arrived_of_some(void)
+{
+    static const char *const names[] = {"a.out", "b.out", "c.out"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        char *name = textf("outputs%%2F%s", names[i]);
+        bool is = is_stored("some", name);
+        free(name);
+        if (is)
+            return names[i];
+    }
+    return NULL;
+}
+
+/* What is known of a task that had written before its execution died. */
+static struct reply *assert_interrupted(const char *id)
+{
+    runner_await(runner, id, "failed", END_MS);
+    struct reply *reply = runner_result(runner, id);
+    assert_json_text(reply->json, "reason", "interrupted");
+    assert_non_null(strstr(json_text(reply->json, "error"), "2 of 3 outputs"));
+    assert_json_number(reply->json, "exit_code", 1);
+    assert_non_null(strstr(json_text(reply->json, "output"), "written"));
+    assert_true(json_number(reply->json, "num_turns") > 0);
+    return reply;
+}
+
+/* The execution dies when Claude has ended and the outputs are on their way: of one task all are
+ * there, of another one of three, and the third may run again. */
+static void a_death_over_the_outputs_loses_only_what_had_not_arrived(void **state)
+{
+    (void)state;
+    const char *arrived = NULL;
+    faults("{\"method\":\"" PUT "\",\"pathContains\":\"all%2Fresult.json\",\"times\":9999,"
+           "\"status\":503},{\"method\":\"" PUT "\",\"pathContains\":\"some%2Foutputs\","
+           "\"skip\":1,\"times\":9999,\"status\":503},{\"method\":\"" PUT
+           "\",\"pathContains\":\"rerun%2Foutputs\",\"times\":9999,\"status\":503}");
+    begin("all", "write x.out 5");
+    begin("some", "write a.out 4 b.out 4 c.out 4");
+    begin_with("rerun", "write b.out 3", ",\"retryInterrupted\":true");
+    EVENTUALLY(END_MS, is_stored("all", "outputs%2Fx.out") && is_stored("rerun", "outcome.json"));
+    EVENTUALLY(END_MS, (arrived = arrived_of_some()));
+    cloud_control(cloud, "{\"killExecutions\":true}");
+    EVENTUALLY(END_MS, now("running") == 0);
+    faults("");
+    assert_completed("all", 1);
+    assert_output("all", "x.out", 5);
+    assert_false(is_stored("all", "result.json"));
+    reply_free(assert_interrupted("some"));
+    assert_output("some", arrived, 4);
+    struct reply *reply = runner_get(runner, "/tasks/some/outputs");
+    assert_status(reply, 200);
+    assert_int_equal(text_count(reply->body, "\"path\":"), 1);
+    reply_free(reply);
+    assert_completed("rerun", 2);
+    assert_output("rerun", "b.out", 3);
 }
 
 /* ---- a full quota ---- */
@@ -222,14 +304,6 @@ static void a_job_that_never_begins_is_told_soon(void **state)
 
 /* ---- outputs ---- */
 
-static int held(void)
-{
-    cJSON *json = cloud_state(cloud);
-    int count = (int)json_number(json, "held");
-    cJSON_Delete(json);
-    return count;
-}
-
 static void one_slow_output_holds_up_no_other(void **state)
 {
     (void)state;
@@ -238,7 +312,7 @@ static void one_slow_output_holds_up_no_other(void **state)
     faults("{\"method\":\"" GET "\",\"pathContains\":\"outputs%2Fbig\",\"hold\":true}");
     struct stream *big =
         stream_open(runner->base, "GET", "/tasks/two/outputs/big.out", RUNNER_AUTH, NULL);
-    EVENTUALLY(END_MS, held() == 1);
+    EVENTUALLY(END_MS, now("held") == 1);
     assert_output("two", "small.out", 7);
     cloud_control(cloud, "{\"release\":1}");
     assert_true(stream_until_size(big, 3000000, END_MS));
@@ -297,6 +371,7 @@ int main(void)
         TEST(slow_outputs_are_waited_for),
         TEST(a_heartbeat_that_hangs_and_a_result_that_is_refused_lose_nothing),
         TEST(what_the_bucket_cannot_tell_for_a_while_is_not_lost),
+        TEST(a_death_over_the_outputs_loses_only_what_had_not_arrived),
         TEST(a_burst_past_the_quota_widens_to_what_is_granted),
         TEST(a_burst_of_refusals_is_one_episode),
         TEST(what_fails_before_the_claim_is_placed_again),

@@ -17,6 +17,35 @@ static void uploads_are_plain_files_and_bounded(void **state)
     reply_free(reply);
 }
 
+/* Mirrors and libgit2 know SHA-1 only. An empty repository does not tell what it is before the
+ * first push. */
+static void a_repository_of_sha_256_is_refused_by_name(void **state)
+{
+    (void)state;
+    need_host();
+    free(sh("git init -q -b main --object-format=sha256 w256; cd w256; echo x >a; git add a; "
+            "git commit -qm a; cd ..; git clone -q --bare w256 full256.git; "
+            "git init -q --bare -b main --object-format=sha256 empty256.git"));
+    static const char *const fields[] = {"", "\"gitDepth\":1", "\"gitPush\":true"};
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        struct reply *reply = in(runner, "full256.git", "true", fields[i]);
+        assert_json_contains(reply->json, "error", "/full256.git': git fetch: ");
+        assert_failed(reply, "repo_error", "names its objects by SHA-256");
+    }
+    struct reply *reply = good(in(runner, "empty256.git", "echo 1 >first", PUSH));
+    const cJSON *commit = json_at(reply->json, "gitCommit");
+    assert_json_bool(commit, "pushed", false);
+    assert_json_contains(commit, "error", "names its objects by SHA-256");
+    assert_json_has(commit, "bundle"); /* the work is not lost */
+    reply_free(reply);
+    reply = good(in(runner, "empty256.git",
+                    "date >x; git add x; git commit -qm x; git push origin HEAD:main 2>&1 || true",
+                    "\"gitPush\":true"));
+    assert_json_contains(reply->json, "output", "remote rejected");
+    assert_json_contains(reply->json, "output", "names its objects by SHA-256");
+    reply_free(reply);
+}
+
 /* ---- before Claude ---- */
 
 static void secrets_are_what_they_were_and_never_in_git(void **state)
@@ -100,13 +129,73 @@ static void what_claude_is_given_is_where_it_looks_and_not_in_the_repository(voi
     }
 }
 
+/* ---- the list, as the first runner had it ---- */
+
+/* The id of the first mirror while a task uses it; the caller frees it. NULL: none is in use. */
+static char *mirror_in_use(void)
+{
+    struct reply *reply = runner_get(runner, "/repos");
+    const cJSON *first = cJSON_GetArrayItem(json_at(reply->json, "mirrors"), 0);
+    const cJSON *users = first ? json_at(first, "inUse") : NULL;
+    char *id = users && users->valueint > 0 ? strdup(json_text(first, "id")) : NULL;
+    reply_free(reply);
+    return id;
+}
+
+static int drop(const char *path)
+{
+    struct reply *reply = runner_delete(runner, path);
+    int status = reply->status;
+    if (status == 200)
+        assert_json_bool(reply->json, "cleared", true);
+    reply_free(reply);
+    return status;
+}
+
+static void repositories_are_listed_by_name_and_dropped_unless_in_use(void **state)
+{
+    (void)state;
+    need_host();
+    char *mirror = NULL;
+    char *body = textf("{\"command\":\"until [ -e '%s/stop' ]; do sleep 0.1; done\","
+                       "\"repoUrl\":\"file://%s\",\"detach\":true}",
+                       runner->shared, host.remote);
+    assert_int_equal(drop("/repos"), 200);
+    struct reply *reply =
+        http_call(runner->base, "POST", "/exec",
+                  RUNNER_AUTH "Content-Type: application/json\r\nPrefer: wait=0\r\n", body);
+    assert_status(reply, 202);
+    reply_free(reply);
+    EVENTUALLY(20000, (mirror = mirror_in_use()) != NULL);
+    char *path = textf("/repos/%s", mirror);
+    assert_int_equal(drop(path), 409);
+    assert_int_equal(drop("/repos"), 409);
+    assert_int_equal(drop("/repos/0123456789abcdef0123456789abcdef01234567"), 404);
+    reply = runner_get(runner, "/repos");
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "repos")), 1);
+    assert_true(cJSON_IsString(cJSON_GetArrayItem(json_at(reply->json, "repos"), 0)));
+    reply_free(reply);
+    free(sh("touch %s/stop", runner->shared));
+    EVENTUALLY(20000, drop(path) == 200);
+    assert_int_equal(drop("/repos"), 200);
+    reply = runner_get(runner, "/repos");
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "repos")), 0);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "mirrors")), 0);
+    reply_free(reply);
+    free(path);
+    free(mirror);
+    free(body);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_repository_of_sha_256_is_refused_by_name),
         cmocka_unit_test(uploads_are_plain_files_and_bounded),
         cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
         cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),
         cmocka_unit_test(what_claude_is_given_is_where_it_looks_and_not_in_the_repository),
+        cmocka_unit_test(repositories_are_listed_by_name_and_dropped_unless_in_use),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

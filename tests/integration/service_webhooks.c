@@ -201,12 +201,51 @@ static void a_cancelled_task_is_told_as_cancelled(void **state)
     receiver_free(receiver);
 }
 
+/* Google says that there is no such execution, nothing of it can be seen, and its result cannot be
+ * stored: the instance gives the task up, and the execution goes on until it can. Then the
+ * execution says so itself. */
+static void a_result_that_comes_late_is_told_once_more(void **state)
+{
+    (void)state;
+    struct receiver *receiver = receiver_new(200);
+    let_all_call_back();
+    runner_start(runner);
+    static const char unstored[] = "{\"method\":\"storage.objects.insert\",\"pathContains\":"
+                                   "\"late%2Fresult.json\",\"times\":9999,\"status\":503}";
+    char *faults = textf("{\"faults\":[%s]}", unstored), *more = fields_to(receiver);
+    cloud_control(cloud, faults);
+    free(submit_to(runner, "late", "standin: tick 20 20", more));
+    EVENTUALLY(END_MS, is_claimed("late"));
+    free(faults);
+    faults = textf("{\"faults\":[%s,{\"method\":\"run.projects.locations.jobs.executions.get\","
+                   "\"times\":9999,\"status\":404},{\"method\":\"storage.objects.get\","
+                   "\"pathContains\":\"events%%2F\",\"times\":9999,\"status\":404}]}",
+                   unstored);
+    cloud_control(cloud, faults);
+    assert_result(runner, "late", "failed");
+    EVENTUALLY(END_MS, receiver->count == 1);
+    assert_true(is_there("owing", "late"));
+    cloud_control(cloud, "{\"faults\":[]}");
+    assert_result(runner, "late", "completed");
+    EVENTUALLY(END_MS, receiver->count == 2);
+    assert_string_equal(receiver->ids[0], "msg_late");
+    assert_string_equal(receiver->ids[1], "msg_late_late");
+    assert_non_null(strstr(receiver->bodies[0], "\"status\":\"failed\""));
+    assert_non_null(strstr(receiver->bodies[1], "\"status\":\"completed\""));
+    EVENTUALLY(END_MS, !is_there("owing", "late") && !owed("late"));
+    assert_int_equal(receiver->count, 2);
+    free(faults);
+    free(more);
+    receiver_free(receiver);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         SERVICE_TEST(the_execution_hands_the_webhook_in),
         SERVICE_TEST(whoever_runs_next_delivers_what_nobody_is_left_for),
         SERVICE_TEST(a_cancelled_task_is_told_as_cancelled),
+        SERVICE_TEST(a_result_that_comes_late_is_told_once_more),
         SERVICE_TEST(what_could_not_be_handed_in_is_tried_by_whoever_runs_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,7 +37,7 @@ static bool find_name(void)
  * server. */
 static void start_registry(void)
 {
-    registry_port = host.web_port + 2;
+    registry_port = port_reserve();
     free(sh("mkdir -p reg/simple/hello-gate reg/tgz/package w1; cd reg;"
             " printf '{\"name\":\"hello-gate\",\"version\":\"1.0.0\"}' >tgz/package/package.json;"
             " tar -C tgz -czf hello-gate-1.0.0.tgz package;"

@@ -265,7 +265,7 @@ static void *accept_all(void *arg)
     return NULL;
 }
 
-struct loopback *loopback_start(loopback_handler *handler, void *arg)
+struct loopback *loopback_reserve(loopback_handler *handler, void *arg)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
@@ -276,10 +276,21 @@ struct loopback *loopback_start(loopback_handler *handler, void *arg)
     pthread_mutex_init(&server->lock, NULL);
     server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     must(bind(server->fd, (struct sockaddr *)&address, sizeof address) == 0, "bind");
-    must(listen(server->fd, 1024) == 0, "listen");
     must(getsockname(server->fd, (struct sockaddr *)&address, &size) == 0, "getsockname");
     server->port = ntohs(address.sin_port);
+    return server;
+}
+
+void loopback_listen(struct loopback *server)
+{
+    must(listen(server->fd, 1024) == 0, "listen");
     must(pthread_create(&server->thread, NULL, accept_all, server) == 0, "thread");
+}
+
+struct loopback *loopback_start(loopback_handler *handler, void *arg)
+{
+    struct loopback *server = loopback_reserve(handler, arg);
+    loopback_listen(server);
     return server;
 }
 

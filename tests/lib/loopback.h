@@ -27,6 +27,9 @@ struct loopback_call {
 typedef bool loopback_handler(struct loopback_call *call, void *arg);
 
 struct loopback *loopback_start(loopback_handler *handler, void *arg);
+/* Has a port at which nobody listens yet: connections are refused until loopback_listen(). */
+struct loopback *loopback_reserve(loopback_handler *handler, void *arg);
+void loopback_listen(struct loopback *server);
 /* Cuts every connection and waits for its thread. */
 void loopback_stop(struct loopback *server);
 

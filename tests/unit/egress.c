@@ -1,4 +1,5 @@
 /* Rules, addresses and names of the gate. */
+#include "base/auto.h"
 #include "base/buf.h"
 #include "runner/egress/names.h"
 #include "runner/egress/rules.h"
@@ -14,8 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define COUNT_OF_(a) (sizeof(a) / sizeof((a)[0]))
 
 static struct strlist list_of(const char *text)
 {
@@ -51,7 +50,7 @@ static void names_are_allowed_as_the_list_says(void **state)
         {"*.example:22", "b.example", 23, false},
         {"127.0.0.1.example", "127.0.0.1", 80, false},
     };
-    for (size_t i = 0; i < COUNT_OF_(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct strlist egress = list_of(cases[i].egress);
         if (egress_allows_name(&egress, cases[i].host, cases[i].port) != cases[i].allowed)
             fail_msg("%s, %s:%u", cases[i].egress, cases[i].host, cases[i].port);
@@ -120,7 +119,7 @@ static void addresses_are_refused_whatever_their_form(void **state)
         {"not-a-net", "10.1.2.3", "private"},
         {"10.0.0.0/33", "10.0.0.1", "private"},
     };
-    for (size_t i = 0; i < COUNT_OF_(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         const char *why = refusal(cases[i].lan, cases[i].address, 1);
         if (*cases[i].why ? !strstr(why, cases[i].why) : *why != '\0')
             fail_msg("%s with %s: '%s'", cases[i].address, cases[i].lan, why);
@@ -156,7 +155,7 @@ static void networks_are_checked(void **state)
                  {"lan", "lan"},
                  {"10.0.0.0/", "10.0.0.0/"},
                  {"::/129", "::/129"}};
-    for (size_t i = 0; i < COUNT_OF_(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         const char *bad = NULL;
         struct strlist lan = list_of(cases[i].lan);
         assert_int_equal(egress_check_lan(&lan, &bad), cases[i].bad ? -1 : 0);
@@ -209,7 +208,7 @@ static void what_is_no_question_is_refused_at_every_length(void **state)
         const char *labels;
         size_t len;
     } wrong[] = {{"\0", 1}, {"\300\14", 2}, {"\100a", 2}, {"\3a.b", 5}, {"\2a\n", 4}, {"\1\0", 3}};
-    for (size_t i = 0; i < COUNT_OF_(wrong); i++) {
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         len = query(data, wrong[i].labels, wrong[i].len, NAMES_A);
         assert_int_equal(dns_read(data, len, &question), -1);
     }

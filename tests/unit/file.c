@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,6 +225,32 @@ static void removes_many_full_directories_side_by_side(void **state)
     if (path_remove_tree(tree, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(access(tree, F_OK), -1);
+}
+
+/* ext4 keeps the flag, whatever else it thinks of it; others may refuse it, and nothing changes. */
+static void spreads_a_directory_and_harms_nothing_else(void **state)
+{
+    int before = 0, after = 0;
+    struct err err = ERR_INIT;
+    struct statfs fs;
+    (void)state;
+    AUTO(str) char *tree = at("spread");
+    AUTO(str) char *below = at("spread/below");
+    AUTO(str) char *file = at("spread/file");
+    assert_int_equal(path_make_dirs(tree, 0711, &err), 0);
+    AUTO(fd) int fd = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool has_flags = ioctl(fd, FS_IOC_GETFLAGS, &before) == 0;
+    path_spread(tree);
+    put(file, "x");
+    path_spread(file);
+    path_spread(below); /* There is none. */
+    if (has_flags && fstatfs(fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC) {
+        assert_int_equal(ioctl(fd, FS_IOC_GETFLAGS, &after), 0);
+        assert_int_equal(after, before | FS_TOPDIR_FL);
+    }
+    assert_int_equal(path_make_dirs(below, 0700, &err), 0);
+    assert_content(file, "x");
+    assert_int_equal(path_remove_tree(tree, &err), 0);
 }
 
 static void removes_a_file_a_link_and_nothing(void **state)
@@ -440,6 +468,7 @@ int main(void)
         cmocka_unit_test(removes_what_is_deeper_than_a_path_can_say),
         cmocka_unit_test(removes_what_is_immutable),
         cmocka_unit_test(removes_many_full_directories_side_by_side),
+        cmocka_unit_test(spreads_a_directory_and_harms_nothing_else),
         cmocka_unit_test(removes_a_file_a_link_and_nothing),
         cmocka_unit_test(finds_programs_as_a_shell_would),
         cmocka_unit_test(replaces_a_file_whole_and_leaves_nothing_beside_it),

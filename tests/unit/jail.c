@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -214,6 +215,74 @@ static void a_zygotes_child_enters_by_itself(void **state)
     jail_close(jail);
 }
 
+/* --- sockets ----------------------------------------------------------------- */
+
+static bool may_have_socket(unsigned long family, unsigned type, unsigned long protocol)
+{
+    bool internet = family == AF_INET || family == AF_INET6;
+    bool known = protocol == 0 || protocol == IPPROTO_ICMP || protocol == IPPROTO_TCP ||
+                 protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6;
+    return family == AF_UNIX || (internet && known && (type == SOCK_STREAM || type == SOCK_DGRAM));
+}
+
+/* Asks for one socket; the answer, or -1, must be the filter's exactly when it may not be had. */
+static void try_socket(int out, unsigned long family, unsigned type, unsigned long protocol)
+{
+    long fd = syscall(SYS_socket, family, type, protocol);
+    bool denied = fd < 0 && errno == EPERM;
+    if (fd >= 0)
+        close((int)fd);
+    if (denied == may_have_socket(family, type, protocol))
+        dprintf(out, "family %lx type %x protocol %lx: %s\n", family, type, protocol,
+                denied ? "denied" : "allowed");
+}
+
+static _Noreturn void try_all_sockets(int out)
+{
+    static const unsigned long families[] = {AF_INET, AF_INET6};
+    static const unsigned long high[] = {0, 1UL << 31, 1UL << 32, 1UL << 63};
+    for (unsigned long family = 0; family < 300; family++)
+        for (size_t i = 0; i < COUNT_OF(high); i++)
+            try_socket(out, family | high[i], SOCK_STREAM, 0);
+    for (size_t i = 0; i < COUNT_OF(families); i++)
+        for (unsigned type = 0; type < 16; type++)
+            for (unsigned long protocol = 0; protocol < 300; protocol++)
+                for (size_t k = 0; k < COUNT_OF(high); k++)
+                    try_socket(out, families[i], type, protocol | high[k]);
+    _exit(0);
+}
+
+static void sockets_are_of_few_families_types_and_protocols(void **state)
+{
+    struct err err = ERR_INIT;
+    int ends[2], status;
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    (void)state;
+    if (host.tier < JAIL_FULL)
+        SKIP_BECAUSE("this host has no tier full: %s", host.why_tier);
+    const struct jail_policy policy = {.tier = JAIL_FULL, .filter = JAIL_FILTER_TASK};
+    AUTO(jail) struct jail *jail = jail_new(&policy, &host, 65534, 65534, &err);
+    OK(jail, &err);
+    OK(jail_open(jail, "sockets", &err) == 0, &err);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = (pid_t)syscall(SYS_clone, jail_clone_flags(jail) | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        if (jail_build(jail, NULL, &err) || jail_shut(jail, &err))
+            dprintf(ends[1], "%s", err.msg);
+        else
+            try_all_sockets(ends[1]);
+        _exit(1);
+    }
+    OK(jail_parent(jail, pid, &err) == 0, &err);
+    close(ends[1]);
+    OK(fd_read_all(ends[0], &text, &err) == 0, &err);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_string_equal(buf_str(&text), "");
+    assert_int_equal(status, 0);
+    jail_close(jail);
+}
+
 /* --- templates --------------------------------------------------------------- */
 
 /* What a file holds for whoever is in a jail of this policy; *ret_joined: by a template. */
@@ -391,6 +460,7 @@ int main(void)
         cmocka_unit_test(a_tier_that_the_host_lacks_is_refused_and_not_weakened),
         cmocka_unit_test(what_is_missing_has_a_reason),
         cmocka_unit_test(a_zygotes_child_enters_by_itself),
+        cmocka_unit_test(sockets_are_of_few_families_types_and_protocols),
         cmocka_unit_test(a_template_makes_what_the_steps_make),
         cmocka_unit_test(what_is_mounted_for_a_jail_is_seen_by_it_alone),
         cmocka_unit_test(a_jail_sees_what_was_mounted_or_replaced_before_it),

@@ -39,7 +39,7 @@ static void removes_a_directory_a_moment_later(void **state)
     AUTO(str) char *dir = textf("%s/left", house->dir);
     leavings_init(&leavings);
     OK(leavings_start(&leavings, &err) == 0, &err);
-    assert_true(leavings_add(&leavings, make_tree(dir, 0), -1));
+    assert_true(leavings_take(&leavings, make_tree(dir, 0), -1));
     EVENTUALLY(SOON_MS, entries_of(dir) == 0);
     leavings_stop(&leavings);
     leavings_done(&leavings);
@@ -58,7 +58,7 @@ static int open_file_in(const char *dir)
     return fd;
 }
 
-static void syncs_and_closes_files_and_refuses_them_once_it_has_stopped(void **state)
+static void syncs_and_closes_files_and_does_so_at_once_when_it_has_stopped(void **state)
 {
     struct err err;
     const struct house *house = *state;
@@ -68,44 +68,35 @@ static void syncs_and_closes_files_and_refuses_them_once_it_has_stopped(void **s
     OK(leavings_start(&leavings, &err) == 0, &err);
     for (size_t i = 0; i < COUNT_OF(fds); i++) {
         fds[i] = open_file_in(house->dir);
-        assert_true(leavings_add(&leavings, NULL, fds[i]));
+        assert_true(leavings_take(&leavings, NULL, fds[i]));
     }
     for (size_t i = 0; i < COUNT_OF(fds); i++)
         EVENTUALLY(SOON_MS, !is_open(fds[i]));
     leavings_stop(&leavings);
-    AUTO(fd) int late = open_file_in(house->dir);
-    assert_false(leavings_add(&leavings, NULL, late));
-    assert_true(is_open(late));
+    int late = open_file_in(house->dir);
+    assert_false(leavings_take(&leavings, NULL, late));
+    assert_false(is_open(late));
     leavings_done(&leavings);
 }
 
-static void removes_all_that_is_left_when_it_stops_and_takes_no_more_than_it_holds(void **state)
+static void removes_all_that_is_left_when_it_stops_and_at_once_what_it_cannot_hold(void **state)
 {
     struct err err;
     const struct house *house = *state;
     struct leavings leavings = {.count = 0};
-    int taken = 0, refused = 0;
+    int later = 0;
     AUTO(str) char *dir = textf("%s/left", house->dir);
     leavings_init(&leavings);
-    char *early = make_tree(dir, 0);
-    assert_false(leavings_add(&leavings, early, -1)); /* it does not run yet */
-    free(early);
+    assert_false(leavings_take(&leavings, make_tree(dir, 0), -1)); /* it does not run yet */
+    assert_int_equal(entries_of(dir), 0);
     OK(leavings_start(&leavings, &err) == 0, &err);
-    for (int i = 1; i <= LEAVINGS_MAX * 2; i++) {
-        char *path = make_tree(dir, i);
-        if (leavings_add(&leavings, path, -1)) {
-            taken++;
-        } else {
-            refused++;
-            free(path);
-        }
-    }
-    assert_true(taken >= LEAVINGS_MAX);
+    for (int i = 1; i <= LEAVINGS_MAX * 2; i++)
+        later += leavings_take(&leavings, make_tree(dir, i), -1);
+    assert_true(later >= LEAVINGS_MAX);
     leavings_stop(&leavings);
-    assert_int_equal(entries_of(dir), 1 + refused);
-    char *late = make_tree(dir, 0);
-    assert_false(leavings_add(&leavings, late, -1));
-    free(late);
+    assert_int_equal(entries_of(dir), 0);
+    assert_false(leavings_take(&leavings, make_tree(dir, 0), -1));
+    assert_int_equal(entries_of(dir), 0);
     leavings_done(&leavings);
 }
 
@@ -140,8 +131,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(removes_a_directory_a_moment_later),
-        TEST(syncs_and_closes_files_and_refuses_them_once_it_has_stopped),
-        TEST(removes_all_that_is_left_when_it_stops_and_takes_no_more_than_it_holds),
+        TEST(syncs_and_closes_files_and_does_so_at_once_when_it_has_stopped),
+        TEST(removes_all_that_is_left_when_it_stops_and_at_once_what_it_cannot_hold),
         TEST(nothing_of_ended_tasks_is_there_once_the_engine_has_gone),
         TEST(a_task_may_come_again_before_its_old_directory_has_gone),
     };

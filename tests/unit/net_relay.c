@@ -1,4 +1,5 @@
 #include "net_scene.h"
+#include "wait.h"
 
 #include "base/fd.h"
 
@@ -203,9 +204,7 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
         struct net_relay relay = relay_to(url, "POST", 100, &side);
         if (net_relay(link, &relay, &err))
             fail_msg("%d: %s", i, err.msg);
-        for (int ms = 0; closed != i + 1 && ms < 60000; ms++)
-            usleep(1000);
-        assert_int_equal(closed, i + 1);
+        EVENTUALLY(60000, closed == i + 1);
     }
     assert_int_equal(loopback_requests(server), 20);
     net_link_free(link);

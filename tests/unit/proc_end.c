@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -244,6 +245,18 @@ static void a_killed_launcher_takes_its_trees_along_and_is_replaced(void **state
     }
 }
 
+static void a_daemon_at_real_time_priority_keeps_that_for_itself(void **state)
+{
+    (void)state;
+    if (sched_setscheduler(0, SCHED_RR, &(struct sched_param){.sched_priority = 1}))
+        skip(); /* not allowed here */
+    kill(launcher_pid(), SIGKILL);
+    AUTO(str) char *policy = print_of("cut -d' ' -f41 /proc/self/stat");
+    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    kill(launcher_pid(), SIGKILL);
+    assert_string_equal(policy, "0\n");
+}
+
 static void a_launcher_killed_just_now_fails_no_spawn(void **state)
 {
     (void)state;
@@ -478,6 +491,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tells_the_exit_before_the_end),
         cmocka_unit_test(a_killed_init_ends_the_tree_and_is_told),
         cmocka_unit_test(a_killed_launcher_takes_its_trees_along_and_is_replaced),
+        cmocka_unit_test(a_daemon_at_real_time_priority_keeps_that_for_itself),
         cmocka_unit_test(a_launcher_killed_just_now_fails_no_spawn),
         cmocka_unit_test(everything_ends_with_the_daemon),
         cmocka_unit_test(two_hundred_spawns_leave_nothing_behind),

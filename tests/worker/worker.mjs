@@ -358,6 +358,46 @@ async function patience() {
   slow.close();
 }
 
+// Who says nothing is not waited for; who asks for a login at the door is told apart from who is away.
+async function limits() {
+  const silent = await fake(() => ok("never asked"), null), second = await fake(() => ok("second"));
+  silent.answers = () => new Promise(() => {});
+  let edge = await worker(first(silent.base, { SECOND_RUNNER_URL: second.base, SECOND_RUNNER_SECRET: "second-secret-0000" }));
+  const past = await post(edge.base, "/execute", { prompt: "x" }, as);
+  check("limits: a runner that says nothing is passed over", past.json.output === "second" && past.json.edge.tried[0].why.length > 0 && silent.posts().length === 0, past.text);
+  await edge.dispose();
+  const door = await fake(() => ({ status: 302, headers: { Location: "https://team.cloudflareaccess.com/login" } }));
+  edge = await worker(first(door.base, { SECOND_RUNNER_URL: second.base, SECOND_RUNNER_SECRET: "second-secret-0000" }));
+  const shown = await post(edge.base, "/execute", { prompt: "x" }, as);
+  check("limits: Access at the door is named, and the second asked", shown.json.output === "second" && /Cloudflare Access asks for a login/.test(shown.json.edge.tried[0].why), shown.text);
+  await edge.dispose();
+  const endless = await fake((request) => ({ status: 202, body: { status: "running" }, headers: request.url === "/execute" ? { Location: "/tasks/x" } : {} }));
+  edge = await worker(first(endless.base));
+  // The worker's margin is 90 s beyond the task's own limit, so this one is over after one.
+  const over = await post(edge.base, "/execute", { prompt: "x", timeout_ms: -89000 }, as);
+  check("limits: a task that outlives its limit is taken back and answered", over.json?.reason === "timeout" && over.json.success === false && endless.posts().some((one) => one.path.endsWith("/cancel")), over.text);
+  await edge.dispose();
+  for (const one of [silent, second, door, endless]) one.close();
+}
+
+// What is written for the owner is what the worker reads.
+async function written() {
+  const { readFileSync, readdirSync } = await import("node:fs");
+  const folder = new URL("../../cloudflared/worker/", import.meta.url);
+  const text = (name) => readFileSync(new URL(name, folder), "utf8");
+  const source = readdirSync(new URL("src/", folder)).map((name) => text(`src/${name}`)).join("\n");
+  const reads = (name) => source.includes(`env.${name}`) || source.includes(`"${name}"`) || source.includes(`"${name.replace(/_CLIENT_(ID|SECRET)$/, "")}"`);
+  const rows = text("README.md").split("\n").filter((line) => line.startsWith("| `")).map((line) => line.split("|")[1]).join();
+  const told = [...rows.matchAll(/`([A-Z_]+)`/g)].map(([, name]) => name);
+  check("written: README.md lists what is read, and nothing else", told.length > 15 && told.every(reads), told.filter((name) => !reads(name)));
+  const settings = [...text("wrangler.toml").matchAll(/^#? ?([A-Z_]{3,}) = /gm)].map(([, name]) => name);
+  const secrets = Object.keys(JSON.parse(text("secrets.example.json")));
+  const asked = [...new Set([...source.matchAll(/env\.([A-Z_]+)/g)].map(([, name]) => name)), ...settings, ...secrets];
+  check("written: every name of wrangler.toml, of secrets.example.json and of the source is told", asked.length > 10 && asked.every((name) => told.includes(name)), asked.filter((name) => !told.includes(name)));
+  const bound = [...text("wrangler.toml").matchAll(/class_name = "(\w+)"|new_sqlite_classes = \["(\w+)"\]/g)].map((one) => one[1] ?? one[2]);
+  check("written: the class of wrangler.toml is there", bound.length === 2 && bound.every((name) => new RegExp(`export (class ${name}\\b|\\{[^}]*\\b${name}\\b)`).test(text("src/index.js"))), bound);
+}
+
 // What the worker adds to a request, measured beside the same request without it.
 async function cost() {
   const instant = await fake(() => ok("now"));
@@ -393,7 +433,7 @@ async function breaker() {
 }
 
 const only = process.argv[4];
-for (const part of [publishedCallers, publishedForms, ownCallers, gate, atOnce, lostAnswers, fallback, logins, order, google, queue, streams, gone, patience, breaker, cost]) {
+for (const part of [publishedCallers, publishedForms, ownCallers, gate, atOnce, lostAnswers, fallback, logins, order, google, queue, streams, gone, patience, limits, written, breaker, cost]) {
   if (only && part.name !== only) continue;
   const began = performance.now();
   try {

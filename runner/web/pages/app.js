@@ -1,6 +1,6 @@
 // The console: what is shown at which address, who is signed in, and whether the runner is there.
 import { begin, session, signIn, signInByLink, signOut, watch } from "./api.js";
-import { field, h, notice } from "./ui.js";
+import { endToast, field, h, notice } from "./ui.js";
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
@@ -31,6 +31,7 @@ async function show({ focus = true } = {}) {
   leave = new AbortController();
   const { signal } = leave;
   const path = address();
+  endToast();
   shown = session.caller;
   nav.hidden = session.caller === null;
   if (session.caller === null) return enter();
@@ -48,7 +49,22 @@ async function show({ focus = true } = {}) {
     if (!signal.aborted) await draw({ main, heading, params, signal });
   } catch (error) {
     if (signal.aborted || session.caller === null) return;
+    if (error instanceof TypeError && await isReplaced()) return location.reload();
     main.append(notice("bad", error.message, " ", h("button", { onclick: () => show() }, "Try again")));
+  }
+}
+
+// Whether the runner has another console by now, so that files of this one are gone. A page is loaded again for that once.
+async function isReplaced() {
+  const version = /\/console\/[0-9a-f]{16}\//;
+  try {
+    const page = await (await fetch("/", { headers: { Accept: "text/html" }, cache: "no-store" })).text();
+    const [now] = version.exec(page), [mine] = version.exec(import.meta.url);
+    if (now === mine || sessionStorage.getItem("console-replaced") === now) return false;
+    sessionStorage.setItem("console-replaced", now);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -1,6 +1,6 @@
 // Callers: whose secrets there are, when they were last used, from where, and for what.
 import { every, get } from "./api.js";
-import { h, number, replace, when } from "./ui.js";
+import { count, h, number, replace, when } from "./ui.js";
 
 export async function show({ main, signal }) {
   const place = h("div");
@@ -25,7 +25,7 @@ function row(one) {
     h("span.facts", null,
       h("span", null, one.lastUsedAt ? ["used ", when(one.lastUsedAt)] : "never used"),
       one.lastAddress && h("span", null, "from ", h("bdi", null, one.lastAddress)),
-      h("span", null, `${number(one.requests)} requests`)),
+      h("span", null, count(one.requests, "request"))),
     Object.keys(one.limits ?? {}).length > 0 && h("span.facts", null, limitTexts(one.limits).map((text) => h("span", null, text))),
     h("span.facts", null, sum ? states : h("span", null, "no tasks")));
 }

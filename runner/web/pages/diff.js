@@ -41,13 +41,13 @@ function drawFile(part, open, wide) {
 
 function drawRow(left, right) {
   if (left === right && left?.startsWith("@@")) return h("tr.hunk", null, h("td", { colSpan: 2 }, left));
-  const cell = (line, kind) => h(`td${line === undefined ? "" : line.startsWith(kind) ? (kind === "+" ? ".added" : ".removed") : ""}`, { dir: "auto" }, line ?? "");
+  const cell = (line, kind) => h(`td${line === undefined ? "" : line.startsWith(kind) ? (kind === "+" ? ".added" : ".removed") : ""}`, { dir: "ltr" }, line ?? "");
   return h("tr", null, cell(left, "-"), cell(right, "+"));
 }
 
 function drawLine(line) {
   const kind = line.startsWith("+") ? ".added" : line.startsWith("-") ? ".removed" : "";
-  return h(line.startsWith("@@") ? "tr.hunk" : "tr", null, h(`td${kind}`, { dir: "auto" }, line));
+  return h(line.startsWith("@@") ? "tr.hunk" : "tr", null, h(`td${kind}`, { dir: "ltr" }, line));
 }
 
 // Lines that went beside those that came.

@@ -17,7 +17,10 @@ export async function prepare() {
       node.setAttribute("target", "_blank");
       node.setAttribute("rel", "noopener noreferrer");
     }
-    if (node.tagName === "PRE") node.setAttribute("tabindex", "0");
+    if (node.tagName === "PRE") {
+      node.setAttribute("tabindex", "0");
+      node.setAttribute("dir", "ltr"); // code reads from the left, whatever the text around it does
+    }
   });
 }
 
@@ -34,6 +37,12 @@ export function markdown(given) {
   if (!parser || text.length > LARGE) return h("div.plain", { dir: "auto" }, text);
   const element = h("div.markdown", { dir: "auto" });
   element.innerHTML = purify.sanitize(parser.render(text), rules);
+  // A table that is wider than the screen is moved by itself, also by keys.
+  for (const table of element.querySelectorAll("table")) {
+    const place = h("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Table" });
+    table.replaceWith(place);
+    place.append(table);
+  }
   // The page's own heading is the only first one, and none of Claude's skips a level below it.
   for (const heading of element.querySelectorAll("h1, h3, h4, h5, h6")) {
     const second = h("h2");

@@ -27,6 +27,7 @@ export async function show({ main, signal }) {
     h("section", null, h("h2", null, "Login"), list({
       Credential: { login: "a Claude login", api_key: "an API key", none: "none" }[rest.credential] ?? rest.credential,
       "Access token": oauth.configured ? (oauth.expired ? "expired" : ["good until ", new Date(oauth.expires_at).toLocaleString()]) : "there is no login",
+      "Login ends": oauth.login_expires_at ? new Date(oauth.login_expires_at).toLocaleString() : null,
       Subscription: oauth.subscription_type || null,
       "Last refresh": oauth.last_refresh_at ? when(oauth.last_refresh_at) : null,
     }), h("a.button", { href: "/login" }, "Login page")),
@@ -34,7 +35,7 @@ export async function show({ main, signal }) {
     push,
     audit,
     h("section", null, h("h2", null, "Settings in force"), h("label", null, "Find ", search),
-      h("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Settings in force" }, h("table", null,
+      h("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Settings in force" }, h("table.settings", null,
         h("thead", null, h("tr", null, ["Name", "Value", "From"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", null, rows.map(({ row }) => row))))),
     h("p", null, h("a", { href: "/openapi.json" }, "OpenAPI document")));
@@ -63,5 +64,5 @@ function told(value) {
 
 function settingRow(name, { value, from, secret }) {
   const text = value === null ? "" : Array.isArray(value) ? value.join(", ") : String(value);
-  return h("tr", null, h("th", { scope: "row" }, name), h("td", { dir: "auto" }, text || "–", secret && h("span.none", null, " (secret)")), h("td", null, from ?? "–"));
+  return h("tr", null, h("th", { scope: "row" }, name.split(/(?<=_)/).map((part) => [part, h("wbr")])), h("td", { dir: "auto" }, text || "–", secret && h("span.none", null, " (secret)")), h("td", null, from ?? "–"));
 }

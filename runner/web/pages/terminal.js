@@ -8,7 +8,7 @@ const LAST_MS = 15000; // the longest pause before it is tried again
 // Draws the terminal until the signal; false when this build has none.
 export async function drawTerminal(place, id, signal) {
   if (!have.includes("terminal")) return false;
-  const [{ Terminal }, { FitAddon }] = await Promise.all([import("./lib/xterm.js"), import("./lib/xterm-fit.js"), stylesheet("/console/lib/xterm.css")]);
+  const [{ Terminal }, { FitAddon }] = await Promise.all([import("./lib/xterm.js"), import("./lib/xterm-fit.js"), stylesheet(new URL("lib/xterm.css", import.meta.url).pathname)]);
   if (signal.aborted) return true;
   new Shell(place, id, signal, Terminal, FitAddon);
   return true;

@@ -85,11 +85,17 @@ export function notice(kind, ...children) {
   return h(`div.notice.${kind}`, { role: kind === "bad" ? "alert" : undefined }, h("div", null, all.filter((child) => !isAction(child))), all.filter(isAction));
 }
 
+// Says it for a while, also to a screen reader (the place is a status), and no longer than the screen is shown. A new text node is a
+// new thing to say, also when the words are the same.
 export function toast(text) {
   const place = document.getElementById("toast");
   place.textContent = text;
   clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => { place.textContent = ""; }, 6000);
+  toast.timer = setTimeout(endToast, Math.max(6000, text.length * 80));
+}
+export function endToast() {
+  clearTimeout(toast.timer);
+  document.getElementById("toast").textContent = "";
 }
 
 // A question with one way to say yes. True when it was said.
