@@ -24,7 +24,8 @@ struct passing {
     int64_t passed;
     bool begun;
     bool failed;             /* the caller is gone, or the object is too long */
-    struct buf held;         /* what has not been passed on */
+    struct buf halves[2];    /* one is filled and passed on; the copy may still read the other */
+    struct buf *held;        /* the one that is filled: what has not been passed on */
     struct cloud_copy *copy; /* or NULL */
 };
 
@@ -38,18 +39,19 @@ static int begin_answer(struct passing *passing)
     return passing->failed ? -1 : 0;
 }
 
-/* Gives the copy what is held. */
+/* Gives the copy what is held; from then on it does not read the other half any more. */
 static void store(struct passing *passing)
 {
     if (passing->copy)
-        cloud_copy_add(passing->copy, passing->held.data, passing->held.len);
+        cloud_copy_add(passing->copy, passing->held->data, passing->held->len);
 }
 
 static int pass_held(struct passing *passing)
 {
     store(passing);
-    int rc = http_write(passing->req, passing->held.data, passing->held.len);
-    buf_clear(&passing->held);
+    int rc = http_write(passing->req, passing->held->data, passing->held->len);
+    passing->held = &passing->halves[passing->held == &passing->halves[0]];
+    buf_clear(passing->held);
     return rc;
 }
 
@@ -63,9 +65,9 @@ static int pass_on(const char *data, size_t len, void *arg)
     if (passing->failed || begin_answer(passing))
         return -1;
     passing->passed += (int64_t)len;
-    passing->failed = buf_add(&passing->held, data, len) != 0;
+    passing->failed = buf_add(passing->held, data, len) != 0;
     if (!passing->failed && passing->passed < passing->range.len &&
-        (first || passing->held.len >= WRITE_BYTES))
+        (first || passing->held->len >= WRITE_BYTES))
         passing->failed = pass_held(passing) != 0;
     return passing->failed ? -1 : 0;
 }
@@ -83,8 +85,8 @@ static void finish(struct passing *passing, int rc, struct err *err)
     }
     if (begin_answer(passing))
         return;
-    if (whole && passing->held.len > 0)
-        whole = http_write(passing->req, passing->held.data, passing->held.len) == 0;
+    if (whole && passing->held->len > 0)
+        whole = http_write(passing->req, passing->held->data, passing->held->len) == 0;
     http_end(passing->req, whole);
 }
 
@@ -95,7 +97,9 @@ static void send_from_bucket(struct http_request *req, const struct api *api,
     struct err err = ERR_INIT;
     AUTO(str) char *keep = outputs_keep_dir(api, record->id);
     bool all = range->from == 0 && range->len == range->size;
-    struct passing passing = {.req = req, .range = *range, .held = BUF_INIT(HELD_MAX)};
+    struct passing passing = {
+        .req = req, .range = *range, .halves = {BUF_INIT(HELD_MAX), BUF_INIT(HELD_MAX)}};
+    passing.held = &passing.halves[0];
     if (strcmp(http_method(req), "HEAD") == 0) {
         if (begin_answer(&passing) == 0)
             http_end(req, true);
@@ -109,7 +113,8 @@ static void send_from_bucket(struct http_request *req, const struct api *api,
     store(&passing);
     bool kept = cloud_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
     finish(&passing, rc, &err);
-    buf_done(&passing.held);
+    buf_done(&passing.halves[0]);
+    buf_done(&passing.halves[1]);
     if (kept)
         overflow_drop(api->overflow, record->id, path);
 }

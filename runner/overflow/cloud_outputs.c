@@ -1,13 +1,17 @@
 /* Outputs of cloud tasks: the list is kept at home, the files are read when somebody asks. */
 #include "base/check.h"
+#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +21,8 @@
 
 #define LIST_NAME "outputs.cloud"
 #define LIST_BYTES_MAX (16u << 20)
-#define PART ".part" /* beside the outputs; no output has this name */
+#define LOOK_MS 60000 /* how long a wait for the other side is, before it looks again */
+#define PART ".part"  /* beside the outputs; no output has this name */
 #define COPY_LEAVES_BYTES                                                      \
     (INT64_C(2) << 30) /* disk space that a copy must leave free: it is only a \
                         * convenience */
@@ -70,11 +75,37 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 
 /* --- a copy, on the way -------------------------------------------------------------------- */
 
+/* A thread of the copy's own writes a piece while the next one comes and this one is sent. */
 struct cloud_copy {
     char *part, *to;
     int fd;
-    bool failed;
+    struct thread writer;
+    bool failed; /* the writer's, until it has ended */
+    struct lock lock;
+    pthread_cond_t changed;
+    const char *data; /* borrowed: what the writer writes; NULL: nothing */
+    size_t len;
+    bool over; /* nothing more comes */
 };
+
+static void *write_pieces(void *arg)
+{
+    struct cloud_copy *copy = arg;
+    lock_take(&copy->lock);
+    for (;;) {
+        while (!copy->data && !copy->over)
+            lock_wait(&copy->changed, &copy->lock, LOOK_MS);
+        if (!copy->data)
+            break;
+        lock_drop(&copy->lock); /* Nobody changes the piece while it is there. */
+        copy->failed = copy->failed || fd_write_all(copy->fd, copy->data, copy->len) != 0;
+        lock_take(&copy->lock);
+        copy->data = NULL;
+        pthread_cond_signal(&copy->changed);
+    }
+    lock_drop(&copy->lock);
+    return NULL;
+}
 
 static int make_parents(const char *path, struct err *err)
 {
@@ -93,26 +124,68 @@ static bool has_room(const char *dir, int64_t size)
            (int64_t)fs.f_bavail * (int64_t)fs.f_frsize > size + COPY_LEAVES_BYTES;
 }
 
+/* Takes the disk space at once: a file that grows with each write costs several times the processor
+ * time of one that has its size. -1 when there is not so much space. */
+static int take_space(int fd, int64_t size)
+{
+    int rc = size > 0 ? fallocate(fd, 0, 0, size) : 0;
+    return rc && errno != ENOSPC && errno != EDQUOT ? ftruncate(fd, size) : rc;
+}
+
+/* Opens the file that the copy is written to, under another name. */
+static int open_part(struct cloud_copy *copy, int64_t size)
+{
+    copy->fd = copy->to && copy->part ? mkostemp(copy->part, O_CLOEXEC) : -1;
+    if (copy->fd < 0)
+        return -1;
+    if (take_space(copy->fd, size) == 0)
+        return 0;
+    unlink(copy->part);
+    return -1;
+}
+
+static void copy_free(struct cloud_copy *copy)
+{
+    pthread_cond_destroy(&copy->changed);
+    lock_done(&copy->lock);
+    fd_close(&copy->fd);
+    free(copy->to);
+    free(copy->part);
+    free(copy);
+}
+
 struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size)
 {
+    struct err ignored;
     AUTO(str) char *dir = path_join(keep_dir, "outputs");
     struct cloud_copy *copy = has_room(keep_dir, size) ? calloc(1, sizeof(*copy)) : NULL;
     if (!copy)
         return NULL;
+    lock_init(&copy->lock);
+    cond_init(&copy->changed);
     copy->to = dir ? path_join(dir, path) : NULL;
     copy->part = path_join(keep_dir, LIST_NAME PART "XXXXXX");
-    copy->fd = copy->to && copy->part ? mkostemp(copy->part, O_CLOEXEC) : -1;
-    if (copy->fd >= 0)
-        return copy;
-    free(copy->to);
-    free(copy->part);
-    free(copy);
+    if (open_part(copy, size) == 0) {
+        if (thread_start(&copy->writer, "output-copy", THREAD_STACK_SMALL, write_pieces, copy,
+                         &ignored) == 0)
+            return copy;
+        unlink(copy->part);
+    }
+    copy_free(copy);
     return NULL;
 }
 
 void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len)
 {
-    copy->failed |= fd_write_all(copy->fd, data, len) != 0;
+    if (len == 0)
+        return;
+    lock_take(&copy->lock);
+    while (copy->data)
+        lock_wait(&copy->changed, &copy->lock, LOOK_MS);
+    copy->data = data;
+    copy->len = len;
+    pthread_cond_signal(&copy->changed);
+    lock_drop(&copy->lock);
 }
 
 /* Written under another name first, so that a file with its final name is complete. */
@@ -121,14 +194,16 @@ bool cloud_copy_end(struct cloud_copy *copy, bool whole)
     struct err ignored;
     if (!copy)
         return false;
+    lock_take(&copy->lock);
+    copy->over = true;
+    pthread_cond_signal(&copy->changed);
+    lock_drop(&copy->lock);
+    thread_join(&copy->writer);
     bool kept = whole && !copy->failed && make_parents(copy->to, &ignored) == 0 &&
                 rename(copy->part, copy->to) == 0;
     if (!kept)
         unlink(copy->part);
-    fd_close(&copy->fd);
-    free(copy->to);
-    free(copy->part);
-    free(copy);
+    copy_free(copy);
     return kept;
 }
 

@@ -105,9 +105,11 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 
 /* Stores an output in keep_dir/outputs while it is sent to a caller: make the copy, feed it, and
  * end it with whether it is complete. After an error there simply is no copy. NULL when there is no
- * room. */
+ * room. A thread of its own writes. */
 struct cloud_copy;
 struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size);
+/* Waits until the piece before has been written, and has this one written: `data` is borrowed until
+ * the next call. */
 void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len);
 /* Frees the copy; true when the output is stored here now. NULL is allowed. */
 bool cloud_copy_end(struct cloud_copy *copy, bool whole);
