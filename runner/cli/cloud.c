@@ -37,7 +37,11 @@ static int look(struct site *site, const struct step *step, struct verdict *verd
 {
     if (!site_is_off(site, step->api) || step->look == setup_key_look)
         return step->look(site, step, verdict, err);
-    verdict->kind = step->act ? VERDICT_CREATE : VERDICT_SAME;
+    /* An account that pays is made by nobody here, and may be there already. */
+    bool made = step->act && step->look != billing_look;
+    verdict->kind = made ? VERDICT_CREATE : VERDICT_SAME;
+    if (step->look == billing_look)
+        buf_adds(&verdict->note, "not seen before its service is on");
     return 0;
 }
 

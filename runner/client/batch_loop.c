@@ -490,7 +490,7 @@ size_t batch_views(const struct batch *b, struct batch_view *views, size_t max)
                                                  s->again_ms > 0           ? "waits for the runner"
                                                  : s->phase != SLOT_STREAM ? "outputs"
                                                  : s->doing[0]             ? s->doing
-                                                 : s->task_id[0]           ? ""
+                                                 : s->task_id[0]           ? "runs"
                                                                            : "begins"};
     }
     return count;

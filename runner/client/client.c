@@ -139,6 +139,15 @@ static int explain_failure(const struct settings *to, struct err *err)
     return -1;
 }
 
+/* The value of an Accept line among the headers, else JSON's. */
+static const char *wanted_type(const struct strlist *headers)
+{
+    for (size_t i = 0; headers && i < headers->count; i++)
+        if (strncmp(headers->items[i], "Accept: ", 8) == 0)
+            return headers->items[i] + 8;
+    return "application/json";
+}
+
 int client_exchange(const struct settings *to, const char *method, const char *path,
                     const struct strlist *more, const char *body, struct net_answer *ret_answer,
                     struct err *err)
@@ -147,12 +156,13 @@ int client_exchange(const struct settings *to, const char *method, const char *p
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     if (asprintf(&url, "%s%s", to->url, path) < 0)
         return err_sys(err, "URL");
-    if (client_headers(to, "application/json", &headers, err))
+    if (client_headers(to, wanted_type(more), &headers, err))
         return -1;
     if (body)
         strlist_add(&headers, "Content-Type: application/json");
     for (size_t i = 0; more && i < more->count; i++)
-        strlist_add(&headers, more->items[i]);
+        if (strncmp(more->items[i], "Accept: ", 8) != 0)
+            strlist_add(&headers, more->items[i]);
     const struct net_request request = {.method = method,
                                         .url = url,
                                         .headers = &headers,

@@ -37,8 +37,9 @@ int client_run(const struct command_row *row, int argc, char **argv);
 int client_headers(const struct settings *to, const char *accept, struct strlist *headers,
                    struct err *err);
 
-/* Makes one request; body is JSON or NULL; `headers` are further header lines, or NULL. Returns 0
- * for any complete answer, whatever its status; explain it with client_explain(). */
+/* Makes one request; body is JSON or NULL; `headers` are further header lines, or NULL; an Accept
+ * among them takes the place of JSON's. Returns 0 for any complete answer, whatever its status;
+ * explain it with client_explain(). */
 int client_exchange(const struct settings *to, const char *method, const char *path,
                     const struct strlist *headers, const char *body, struct net_answer *ret_answer,
                     struct err *err);

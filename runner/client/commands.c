@@ -292,18 +292,24 @@ static const char *next_command(size_t index, void *arg)
     return note ? note->name : NULL;
 }
 
-/* For "session" alone: prints its commands. */
-static bool say_group(const char *word)
+/* True for the first word of commands of two: "session". */
+static bool is_group(const char *word)
 {
     size_t n = strlen(word);
-    bool said = false;
     for (size_t i = 0; n > 0 && i < COUNT_OF(commands); i++)
-        if (strncmp(commands[i].name, word, n) == 0 && commands[i].name[n] == ' ') {
-            fprintf(stderr, "%s  claude-runner %-16s %s\n", said ? "" : "usage:\n",
-                    commands[i].name, commands[i].summary);
-            said = true;
-        }
-    return said;
+        if (strncmp(commands[i].name, word, n) == 0 && commands[i].name[n] == ' ')
+            return true;
+    return false;
+}
+
+/* Prints the commands of a group. */
+static void say_group(const char *word)
+{
+    size_t n = strlen(word);
+    fputs("usage:\n", stderr);
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (strncmp(commands[i].name, word, n) == 0 && commands[i].name[n] == ' ')
+            fprintf(stderr, "  claude-runner %-16s %s\n", commands[i].name, commands[i].summary);
 }
 
 int commands_unknown(int argc, char **argv)
@@ -315,12 +321,15 @@ int commands_unknown(int argc, char **argv)
     }
     if (argc > 2 && asprintf(&two, "%s %s", argv[1], argv[2]) < 0)
         two = NULL;
+    bool in_group = two && argv[2][0] != '-' && is_group(argv[1]);
     const char *near = two && argv[2][0] != '-' ? str_nearest(two, next_command, NULL) : NULL;
-    bool group = !near && say_group(argv[1]);
+    bool group = !near && is_group(argv[1]);
+    if (group)
+        say_group(argv[1]);
     if (!near && !group)
         near = str_nearest(argv[1], next_command, NULL);
     if (!group)
-        fprintf(stderr, "claude-runner: there is no command '%s'%s%s%s\n", argv[1],
+        fprintf(stderr, "claude-runner: there is no command '%s'%s%s%s\n", in_group ? two : argv[1],
                 near ? "; did you mean '" : ", see --help", near ? near : "", near ? "'?" : "");
     return 2;
 }

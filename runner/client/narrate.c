@@ -36,12 +36,14 @@ static const char *hue(const struct narrate *n, enum narrate_colour which)
     return narrate_colour(n->colour, which);
 }
 
-/* Removes the line about a running tool. */
+/* Removes the line about a running tool, or ends the line of a command's output. */
 static void clear_pending(struct narrate *n)
 {
     if (n->pending)
         fputs("\r\033[K", n->out);
-    n->pending = false;
+    else if (n->unended && n->out == stdout)
+        fputc('\n', n->out);
+    n->pending = n->unended = false;
 }
 
 static void print_text(struct narrate *n, const char *text, size_t len)
@@ -150,7 +152,7 @@ static void tell_blocks(struct narrate *n, const struct json *event)
             end_tool(n, at);
         } else if (strcmp(type, "text") == 0 && strcmp(text_of(event, "type"), "assistant") == 0) {
             print_text(n, text, strlen(text));
-            n->said = true;
+            snprintf(n->last, sizeof(n->last), "%s", text);
         }
     }
 }
@@ -177,9 +179,11 @@ static void tell_output(struct narrate *n, const char *name, const struct json *
     for (size_t i = 0; !text && i < COUNT_OF(members); i++)
         text = json_text(json_get(data, members[i]));
     FILE *to = strcmp(name, "stderr") == 0 ? stderr : stdout;
-    if (!text)
+    if (!text || !*text)
         return;
+    n->unended = false;
     clear_pending(n);
+    n->unended = to == stdout && text[strlen(text) - 1] != '\n';
     if (isatty(fileno(to))) { /* Untrusted: on a terminal no escape sequence may pass. */
         AUTO(buf) struct buf clean = BUF_INIT(TEXT_MAX * 3);
         screen_add_text(&clean, text, strlen(text));
@@ -205,7 +209,8 @@ void narrate_event(const char *id, const char *name, const char *data, size_t le
         return;
     } else if (strcmp(name, "error") == 0) {
         const char *text = text_of(root, "error");
-        print_line(n, YELLOW, *text ? text : data);
+        if (!json_get(root, "reason")) /* that is the end's, which narrate_end() tells */
+            print_line(n, YELLOW, *text ? text : data);
     } else if (!*name || strcmp(name, "message") == 0) {
         tell_line(n, root);
     }
@@ -220,8 +225,9 @@ void narrate_end(struct narrate *n)
     clear_pending(n);
     buf_addf(&line, "%s in ", success ? "done" : *reason ? reason : "failed");
     screen_add_duration(&line, (double)number_of(n->end, "duration_ms") / 1000);
-    if (number_of(n->end, "num_turns") > 0)
-        buf_addf(&line, ", %lld turns", number_of(n->end, "num_turns"));
+    long long turns = number_of(n->end, "num_turns");
+    if (turns > 0)
+        buf_addf(&line, ", %lld turn%s", turns, turns == 1 ? "" : "s");
     if (json_get(n->end, "total_cost_usd")) {
         buf_adds(&line, ", ");
         screen_add_cost(&line, real_of(n->end, "total_cost_usd"));
@@ -229,6 +235,38 @@ void narrate_end(struct narrate *n)
     buf_addf(&line, ", task %s", text_of(n->end, "taskId"));
     fprintf(n->out, "%s%s%s%s\n", hue(n, success ? GREEN : RED), success ? "✓ " : "✗ ",
             buf_str(&line), hue(n, PLAIN));
-    if (!success && *text_of(n->end, "error"))
-        print_line(n, RED, text_of(n->end, "error"));
+    const char *error = text_of(n->end, "error");
+    if (!success && *error && strcmp(error, n->last) != 0)
+        print_line(n, RED, error);
+}
+
+void narrate_diff(const char *text, size_t len, bool colour, FILE *out)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(TEXT_MAX * 3);
+    screen_add_text(&clean, text, len);
+    for (char *line = clean.data, *end; line && *line; line = end) {
+        end = strchr(line, '\n');
+        size_t count = end ? (size_t)(end - line) : strlen(line);
+        end = line + count + (end != NULL);
+        enum narrate_colour hue = *line == '+'   ? GREEN
+                                  : *line == '-' ? RED
+                                  : *line == '@' ? CYAN
+                                                 : PLAIN;
+        fprintf(out, "%s%.*s%s\n", narrate_colour(colour && hue != PLAIN, hue), (int)count, line,
+                narrate_colour(colour && hue != PLAIN, PLAIN));
+    }
+}
+
+void narrate_foreign(const char *text, FILE *out)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(TEXT_MAX * 3);
+    size_t len = strlen(text);
+    if (isatty(fileno(out))) {
+        screen_add_text(&clean, text, len);
+        fwrite(buf_str(&clean), 1, clean.len, out);
+    } else {
+        fwrite(text, 1, len, out);
+    }
+    if (len == 0 || text[len - 1] != '\n')
+        fputc('\n', out);
 }

@@ -31,9 +31,10 @@ struct narrate {
     int columns;
     struct narrate_tool tools[NARRATE_TOOLS_MAX];
     size_t tool_count;
-    bool said;        /* some text of Claude was printed */
+    char last[200];   /* the beginning of what Claude said last */
     struct json *end; /* data of the event `done`; owned */
     bool pending;     /* the last line, about a running tool, has no line end yet */
+    bool unended;     /* a command's output on stdout has no line end yet */
 };
 
 void narrate_init(struct narrate *narrate, FILE *out, bool colour);
@@ -44,6 +45,13 @@ void narrate_event(const char *id, const char *name, const char *data, size_t le
 
 /* Prints the last lines: how it ended, time, turns, cost, id. */
 void narrate_end(struct narrate *narrate);
+
+/* Prints a unified diff in colours, without its control characters: for a terminal. */
+void narrate_diff(const char *text, size_t len, bool colour, FILE *out);
+
+/* Prints text that somebody else wrote, and ends its last line. Without its control characters when
+ * `out` is a terminal. */
+void narrate_foreign(const char *text, FILE *out);
 
 /* The escape sequence of a colour, or "" without colours. */
 enum narrate_colour { PLAIN, DIM, BOLD, RED, GREEN, YELLOW, CYAN };

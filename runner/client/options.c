@@ -1,16 +1,21 @@
 #include "runner/client/options.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/str.h"
+#include "runner/client/screen.h"
 #include "runner/request/request.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FIELDS_MAX 128
 #define NAME_BYTES 64
 #define HELP_COLUMN 26
+#define HELP_BYTES 4096
 
 const struct option_row options_common[] = {
     {"runner", 0, "NAME", "the runner of that name in the configuration file", NULL},
@@ -239,31 +244,63 @@ const char *options_nth(const struct strlist *given, const char *name, size_t in
 
 /* --- help ---------------------------------------------------------------------------------- */
 
-static void print_option(const struct option_row *option, FILE *out)
+/* Prints words from column `at` on; further lines begin at column `indent`. A line end of the text
+ * counts as a space; a list of choices may break after each bar. */
+static void print_wrapped(const char *text, int at, int indent, int width, FILE *out)
+{
+    for (int gap = 0, first = 1; *text; first = 0) {
+        size_t len = strcspn(text, " \n|");
+        len += text[len] == '|';
+        int columns = (int)screen_width(text, len);
+        if (!first && at + gap + columns > width) {
+            fprintf(out, "\n%*s", indent, "");
+            at = indent;
+        } else {
+            fprintf(out, "%*s", gap, "");
+            at += gap;
+        }
+        fwrite(text, 1, len, out);
+        at += columns;
+        text += len;
+        gap = strspn(text, " \n") > 0;
+        text += strspn(text, " \n");
+    }
+    fputc('\n', out);
+}
+
+static void print_option(const struct option_row *option, int width, FILE *out)
 {
     char left[128], letter[8] = "";
+    AUTO(buf) struct buf help = BUF_INIT(HELP_BYTES);
     if (option->letter)
         snprintf(letter, sizeof(letter), "-%c, ", option->letter);
     snprintf(left, sizeof(left), "  %s--%s%s%s", letter, option->name, option->value ? " " : "",
              option->value ? option->value : "");
-    if (strlen(left) >= HELP_COLUMN)
-        fprintf(out, "%s\n%*s%s", left, HELP_COLUMN, "", option->help);
-    else
-        fprintf(out, "%-*s%s", HELP_COLUMN, left, option->help);
+    buf_adds(&help, option->help);
     if (option->complete && option->complete[0] != '@')
-        fprintf(out, " (%s)", option->complete);
-    fputc('\n', out);
+        buf_addf(&help, " (%s)", option->complete);
+    if (strlen(left) >= HELP_COLUMN)
+        fprintf(out, "%s\n%*s", left, HELP_COLUMN, "");
+    else
+        fprintf(out, "%-*s", HELP_COLUMN, left);
+    print_wrapped(buf_str(&help), HELP_COLUMN, HELP_COLUMN, width, out);
 }
 
 void options_help(const struct command_row *row, FILE *out)
 {
     struct option_row scratch;
     const struct option_row *option;
+    int width = INT_MAX, rows;
+    if (isatty(fileno(out)))
+        screen_size(fileno(out), &width, &rows);
+    width = width < HELP_COLUMN + 20 ? HELP_COLUMN + 20 : width;
     fprintf(out, "usage: claude-runner %s%s%s [OPTIONS]\n\n%s.\n", row->name, *row->args ? " " : "",
             row->args, row->summary);
-    if (row->text)
-        fprintf(out, "\n%s\n", row->text);
+    if (row->text) {
+        fputc('\n', out);
+        print_wrapped(row->text, 0, 0, width < 100 ? width : 100, out);
+    }
     fputs("\nOptions:\n", out);
     for (size_t i = 0; (option = options_at(row, i, &scratch)); i++)
-        print_option(option, out);
+        print_option(option, width, out);
 }

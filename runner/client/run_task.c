@@ -90,7 +90,7 @@ static int cancel_task(struct follow *f, struct err *err)
     AUTO(str) char *path = client_path("/tasks/", f->task_id, "/cancel", err);
     AUTO(buf) struct buf answer = BUF_INIT(CLIENT_ANSWER_MAX);
     fprintf(stderr, "\ncancelling; press Ctrl-C again to leave it alone\n");
-    client_signals = 0;
+    client_signals = client_signals > 1; /* the second may have come before this was reached */
     if (!path || client_fetch(f->to, "POST", path, "{}", &answer, err))
         return err->code == ERR_CONFLICT ? 0 : -1; /* The task has ended meanwhile. */
     return client_signals > 0;
@@ -140,24 +140,11 @@ static void print_diff(const struct call *call, const struct follow *f, const st
     struct err ignored;
     AUTO(str) char *path = client_path("/tasks/", f->task_id, "/diff", &ignored);
     AUTO(net_answer) struct net_answer answer = {0};
-    AUTO(buf) struct buf text = BUF_INIT(CLIENT_ANSWER_MAX * 3);
     AUTO(strlist) struct strlist accept = STRLIST_INIT;
-    strlist_add(&accept, "Accept: text/x-diff, text/plain");
-    if (!path || client_exchange(&call->to, "GET", path, &accept, NULL, &answer, &ignored) ||
-        answer.status != 200)
-        return;
-    screen_add_text(&text, buf_str(&answer.body), answer.body.len);
-    for (char *line = text.data, *end; line && *line; line = end) {
-        end = strchr(line, '\n');
-        size_t len = end ? (size_t)(end - line) : strlen(line);
-        end = line + len + (end != NULL);
-        enum narrate_colour hue = *line == '+'   ? GREEN
-                                  : *line == '-' ? RED
-                                  : *line == '@' ? CYAN
-                                                 : PLAIN;
-        fprintf(n->out, "%s%.*s%s\n", narrate_colour(n->colour && hue != PLAIN, hue), (int)len,
-                line, narrate_colour(n->colour && hue != PLAIN, PLAIN));
-    }
+    strlist_add(&accept, "Accept: text/x-diff");
+    if (path && !client_exchange(&call->to, "GET", path, &accept, NULL, &answer, &ignored) &&
+        answer.status == 200)
+        narrate_diff(buf_str(&answer.body), answer.body.len, n->colour, n->out);
 }
 
 /* Prints the last message. */
@@ -172,7 +159,7 @@ static void conclude(const struct call *call, const struct follow *f, struct nar
         print_diff(call, f, n);
     narrate_end(n);
     if (n->out != stdout && !n->raw)
-        puts(output);
+        narrate_foreign(output, stdout);
 }
 
 /* Begins the story. --json prints only the result; without a terminal the story goes to stderr, and

@@ -59,7 +59,7 @@ static void print_health(const struct call *call, const struct json *health)
            number_of(tasks, "queued"), number_of(tasks, "slots"));
     long long wrong = number_of(json_get(health, "refused_callers"), "count");
     if (wrong > 0)
-        printf("refused  %lld wrong secrets, last %s\n", wrong,
+        printf("refused  %lld wrong secret%s, last %s\n", wrong, wrong == 1 ? "" : "s",
                text_of(json_get(health, "refused_callers"), "last"));
 }
 

@@ -44,15 +44,21 @@ static void add_age(struct buf *out, const char *time)
 
 /* --- lists --------------------------------------------------------------------------------- */
 
-static void print_task_line(const struct call *call, const struct json *task)
+/* Prints id, state, kind, age, and why it ended or what was asked, cut to the screen. */
+static void print_task_line(const struct call *call, const struct json *task, int columns)
 {
+    enum { BEFORE = 26 + 2 + 13 + 2 + 7 + 2 + 11 + 2 };
     AUTO(buf) struct buf age = BUF_INIT(LINE_BYTES), kind = BUF_INIT(LINE_BYTES);
+    AUTO(buf) struct buf about = BUF_INIT(LINE_BYTES), cut = BUF_INIT(LINE_BYTES);
     const char *state = text_of(task, "status"), *reason = text_of(task, "reason");
     add_age(&age, text_of(task, "createdAt"));
-    screen_add_line(&kind, text_of(task, "kind"), 8);
-    printf("%-26s  %s%-15s%s  %-8s  %-12s  %s\n", text_of(task, "taskId"),
+    screen_add_line(&kind, text_of(task, "kind"), 7);
+    buf_addf(&about, "%s%s", reason, *reason ? ": " : "");
+    screen_add_line(&about, text_of(task, "title"), 200);
+    screen_add_line(&cut, buf_str(&about), columns > BEFORE + 8 ? (size_t)(columns - BEFORE) : 8);
+    printf("%-26s  %s%-13s%s  %-7s  %-11s  %s\n", text_of(task, "taskId"),
            narrate_colour(call->colour, hue_of(state)), state, narrate_colour(call->colour, PLAIN),
-           buf_str(&kind), buf_str(&age), reason);
+           buf_str(&kind), buf_str(&age), buf_str(&cut));
 }
 
 static int list_path(const struct call *call, struct buf *path, struct err *err)
@@ -73,6 +79,7 @@ int client_tasks(struct call *call, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(LINE_BYTES);
     AUTO(json) struct json *answer = NULL;
+    int columns = 200, rows;
     if (settings_find(&call->to, &call->given, err) || list_path(call, &path, err))
         return -1;
     if (call->json)
@@ -80,8 +87,10 @@ int client_tasks(struct call *call, struct err *err)
     if (!(answer = client_call(&call->to, "GET", buf_str(&path), NULL, err)))
         return -1;
     const struct json *tasks = json_get(answer, "tasks");
+    if (isatty(STDOUT_FILENO))
+        screen_size(STDOUT_FILENO, &columns, &rows);
     for (const struct json *at = json_first(tasks); at; at = json_next(at))
-        print_task_line(call, at);
+        print_task_line(call, at, columns);
     if (*text_of(answer, "nextCursor"))
         fprintf(stderr, "there are more: --cursor %s\n", text_of(answer, "nextCursor"));
     return 0;
@@ -173,9 +182,11 @@ int client_result(struct call *call, struct err *err)
     }
     const char *output = text_of(root, *text_of(root, "output") ? "output" : "stdout");
     if (!call->json)
-        puts(output);
-    if (!client_is_true(root, "success") && !call->json)
-        fprintf(stderr, "claude-runner result: %s\n", text_of(root, "error"));
+        narrate_foreign(output, stdout);
+    if (!client_is_true(root, "success") && !call->json) {
+        fputs("claude-runner result: ", stderr);
+        narrate_foreign(text_of(root, "error"), stderr);
+    }
     return client_is_true(root, "success") ? 0 : 1;
 }
 
@@ -184,15 +195,17 @@ int client_diff(struct call *call, struct err *err)
     AUTO(str) char *path = client_path("/tasks/", call->args.items[0], "/diff", err);
     AUTO(strlist) struct strlist accept = STRLIST_INIT;
     AUTO(net_answer) struct net_answer answer = {0};
-    strlist_add(&accept,
-                call->json ? "Accept: application/json" : "Accept: text/x-diff, text/plain");
+    strlist_add(&accept, call->json ? "Accept: application/json" : "Accept: text/x-diff");
     if (!path || settings_find(&call->to, &call->given, err) ||
         client_exchange(&call->to, "GET", path, &accept, NULL, &answer, err))
         return -1;
     if (answer.status != 200)
         return client_explain(&call->to, answer.status, buf_str(&answer.body), answer.body.len,
                               err);
-    fwrite(buf_str(&answer.body), 1, answer.body.len, stdout);
+    if (!call->json && isatty(STDOUT_FILENO))
+        narrate_diff(buf_str(&answer.body), answer.body.len, call->colour, stdout);
+    else
+        fwrite(buf_str(&answer.body), 1, answer.body.len, stdout);
     return 0;
 }
 

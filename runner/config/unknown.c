@@ -48,9 +48,21 @@ static bool is_shared(const char *name)
     return false;
 }
 
+/* True for what the client's commands read: an owner has these in the same shell. */
+static bool is_of_client(const char *name)
+{
+    static const char *const names[] = {"RUNNER_URL", "RUNNER_NAME"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool is_known(const char *name)
 {
     const char *known;
+    if (is_of_client(name))
+        return true;
     for (size_t i = 0; (known = name_at(i)); i++) {
         size_t n = strlen(known);
         if (strncmp(name, known, n) == 0 && (name[n] == '\0' || strcmp(name + n, "_FILE") == 0))

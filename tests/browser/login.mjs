@@ -25,7 +25,7 @@ function check(name, holds, more = "") {
 async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: phone, deviceScaleFactor: 2, hasTouch: true, isMobile: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(60000);
   page.on("console", (message) => message.type() === "error" && seen.push(message.text()));
   page.on("pageerror", (error) => seen.push(String(error)));
   page.on("request", (request) => new URL(request.url()).search && seen.push(`query: ${request.url()}`));

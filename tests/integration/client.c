@@ -237,7 +237,8 @@ static void commands_that_do_not_exist_are_told_apart(void **state)
 {
     (void)state;
     expect(ARGS("taks"), 2, NULL, "did you mean 'tasks'?");
-    expect(ARGS("session", "atach"), 2, NULL, "did you mean 'session attach'?");
+    expect(ARGS("session", "atach"), 2, NULL,
+           "command 'session atach'; did you mean 'session attach'?");
     expect(ARGS("session"), 2, NULL, "session exec");
     expect(ARGS("--help"), 0, "batch", NULL);
     expect(ARGS("batch", "--help"), 0, "--max-cost", NULL);

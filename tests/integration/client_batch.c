@@ -2,6 +2,7 @@
  * Batches against the real daemon with the stand-in CLI: thousands of runs, a client that is killed
  * again and again, a runner that goes away, a disk that is full, limits, and what a terminal shows.
  */
+#include "client_terminal.h"
 #include "testing.h"
 
 #include <fcntl.h>
@@ -394,67 +395,14 @@ static void a_full_disk_loses_nothing(void **state)
 
 /* ---- a terminal ---- */
 
-struct terminal {
-    int fd;
-    pid_t pid;
-    char *text;
-    size_t len;
-};
-
-static struct terminal terminal_start(int columns)
+static struct terminal begin_on_terminal(int columns)
 {
-    struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = 20};
-    struct terminal t = {.text = calloc(1, 8 << 20)};
     char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir);
-    char *argv[] = {(char[]){TEST_RUNNER}, (char[]){"batch"}, tasks, (char[]){"--out"}, out, NULL};
-    char *env[] = {textf("RUNNER_URL=%s", shared()->base), (char[]){"RUNNER_SECRET=" RUNNER_SECRET},
-                   (char[]){"TERM=xterm"}, NULL};
-    t.pid = forkpty(&t.fd, NULL, NULL, &size);
-    if (t.pid == 0) {
-        execve(argv[0], argv, env);
-        _exit(127);
-    }
+    struct terminal t = terminal_start(shared(), columns,
+                                       (const char *const[]){"batch", tasks, "--out", out, NULL});
     free(tasks);
     free(out);
-    free(env[0]);
     return t;
-}
-
-/* Reads on; false at the end. */
-static bool terminal_read(struct terminal *t)
-{
-    ssize_t n = t->len < (8 << 20) - 1 ? read(t->fd, t->text + t->len, (8 << 20) - 1 - t->len) : -1;
-    t->len += n > 0 ? (size_t)n : 0;
-    return n > 0;
-}
-
-/* The widest line of the text, escape sequences left out. */
-static int widest(const char *text)
-{
-    int column = 0, most = 0;
-    for (; *text; text++) {
-        if (*text == '\033') {
-            text += 1 + strcspn(text + 1, "ABCDHJKmhl");
-            if (!*text)
-                break;
-        } else if (*text == '\n' || *text == '\r') {
-            column = 0;
-        } else if (((unsigned char)*text & 0xc0) != 0x80) {
-            column++;
-        }
-        most = column > most ? column : most;
-    }
-    return most;
-}
-
-static int terminal_finish(struct terminal *t)
-{
-    int status = -1;
-    while (terminal_read(t))
-        continue;
-    assert_true(proc_wait(t->pid, FINISH_MS, &status));
-    close(t->fd);
-    return status;
 }
 
 static void a_terminal_shows_what_fits(void **state)
@@ -467,12 +415,12 @@ static void a_terminal_shows_what_fits(void **state)
             set_up(NULL);
         }
         write_tasks(30, ",\"n\":2", "standin: tick 3 100");
-        struct terminal t = terminal_start(columns[i]);
+        struct terminal t = begin_on_terminal(columns[i]);
         assert_int_equal(terminal_finish(&t), 0);
         char *end = strstr(t.text, "60 of 60 runs ok"); /* the summary is no drawing */
         assert_non_null(end);
         *end = '\0';
-        assert_in_range(widest(t.text), 10, columns[i] - 1);
+        assert_in_range(terminal_widest(t.text), 10, columns[i] - 1);
         assert_non_null(strstr(t.text, columns[i] < 50 ? "…" : "under way"));
         assert_non_null(strstr(t.text, "/min"));
         free(t.text);
@@ -494,7 +442,7 @@ static void a_window_that_changes_is_drawn_anew(void **state)
     struct winsize size = {.ws_col = 80, .ws_row = 12};
     (void)state;
     write_tasks(40, ",\"n\":2", "standin: tick 4 150");
-    struct terminal t = terminal_start(200);
+    struct terminal t = begin_on_terminal(200);
     while (!find_bar(t.text, 40) && terminal_read(&t))
         continue;
     assert_non_null(find_bar(t.text, 40));
@@ -510,7 +458,7 @@ static void a_window_that_changes_is_drawn_anew(void **state)
     char *end = strstr(t.text + from, "80 of 80 runs ok");
     assert_non_null(end);
     *end = '\0';
-    assert_in_range(widest(t.text + from), 1, 79);
+    assert_in_range(terminal_widest(t.text + from), 1, 79);
     free(t.text);
 }
 

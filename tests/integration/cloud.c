@@ -235,6 +235,8 @@ static void a_plan_writes_nothing(void **state)
     (void)state;
     assert_run("setup --dry-run", KEY, 0);
     assert_said("bucket " BUCKET ": would be created");
+    assert_said("billing of");
+    assert_said("unchanged (not seen before its service is on)");
     assert_int_equal(writes(), 0);
     permit("deny", "iam.roles.create");
     assert_run("setup", KEY, 1);

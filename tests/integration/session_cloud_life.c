@@ -399,7 +399,7 @@ static void quota_and_time_end_them_and_the_bucket_is_swept(void **state)
     assert_true(is_there("stays") && is_stored("stays"));
     prints("stays", "echo on", "on\n");
     drop("stays");
-    EVENTUALLY(10000, !is_stored("stays"));
+    EVENTUALLY(60000, !is_stored("stays"));
 }
 
 /* ---- troubles ---- */

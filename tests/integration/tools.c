@@ -66,6 +66,7 @@ static void start_registry(void)
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
     char *log = textf("%s/registry.log", host.dir);
     registry = proc_start(argv, env, log, log);
+    EVENTUALLY(20000, githost_is_listening(registry_port));
     free(log);
     free(dir);
     free(port);

@@ -47,7 +47,7 @@ char *sh(const char *format, ...)
                    (char[]){"GIT_COMMITTER_EMAIL=a@b"},
                    NULL};
     pid_t pid = proc_start(argv, env, out, out);
-    bool ended = proc_wait(pid, 120000, &status);
+    bool ended = proc_wait(pid, 240000, &status);
     char *said = read_file(out, NULL);
     if (!ended || status != 0)
         fail_msg("%s: %s", whole, said ? said : "");
@@ -95,7 +95,7 @@ static pid_t serve(char *const argv[])
     return pid;
 }
 
-static bool is_listening(int port)
+bool githost_is_listening(int port)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)port),
@@ -190,7 +190,7 @@ bool githost_start(void)
             " git push -q origin main feature/x v1"));
     start_sshd();
     start_web();
-    EVENTUALLY(60000, is_listening(host.ssh_port) && is_listening(host.web_port));
+    EVENTUALLY(60000, githost_is_listening(host.ssh_port) && githost_is_listening(host.web_port));
     return true;
 }
 

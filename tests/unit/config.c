@@ -357,6 +357,8 @@ static void warns_of_names_that_are_near_ours(void **state)
         {"CLAUDE_CODE_SIMPLE=1", NULL},
         {"SHELL=/bin/sh", NULL},
         {"EGRESS=none", NULL},
+        {"RUNNER_URL=http://127.0.0.1:8787", NULL},
+        {"RUNNER_NAME=home", NULL},
         {"CLOUDRUN_JOB_NAME=x", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
