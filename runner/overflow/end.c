@@ -344,7 +344,7 @@ static void take_outcome(struct cloud_task *task, struct folder_result *result, 
     take_result(task, result);
     if (!whole)
         cloud_task_settle(task, TASK_FAILED, "interrupted", text);
-    if (missing)
+    if (missing && task->outcome->state == TASK_FAILED)
         note_lost(task);
 }
 
