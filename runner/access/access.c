@@ -160,15 +160,19 @@ static void *keep_keys(void *arg)
     return NULL;
 }
 
-/* A token names an unknown key: has the keys fetched and waits for that, unless the last fetch was
- * too recent or too many callers wait already. */
-static void want_keys(struct access *access)
+/* A token names an unknown key: has the keys fetched and waits for that, unless the key has come
+ * meanwhile, the last fetch was too recent, or too many callers wait already. */
+static void want_keys(struct access *access, const char *kid)
 {
     struct timespec until;
     int64_t now = clock_mono_ms();
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += WAIT_MS / 1000;
     lock_take(&access->lock);
+    if (jwks_find(access->keys, kid)) {
+        lock_drop(&access->lock);
+        return;
+    }
     uint64_t seen = access->fetches;
     bool soon = access->asked_mono_ms != 0 && now - access->asked_mono_ms < UNKNOWN_EVERY_MS;
     bool coming = access->fetching || access->wanted || now >= access->fetch_mono_ms;
@@ -198,7 +202,7 @@ int access_check(struct access *access, const char *assertion, struct err *err)
         return -1;
     AUTO(jwks) struct jwks *keys = keys_of(access);
     if (!jwks_find(keys, jwt.kid)) {
-        want_keys(access);
+        want_keys(access, jwt.kid);
         jwks_unref(keys);
         keys = keys_of(access);
     }

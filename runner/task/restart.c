@@ -173,7 +173,6 @@ static int renew_run_dir(struct engine *engine, struct err *err)
     if (path_make_dirs(engine->run_dir, 0711, err))
         return -1;
     path_spread(engine->run_dir);
-    path_spread(engine->tasks_dir);
     return 0;
 }
 

@@ -167,6 +167,14 @@ static int remove_entry_once(int dir, const char *name)
     return errno == ENOTEMPTY || errno == EEXIST || errno == EACCES ? 1 : -1;
 }
 
+/* The same for an entry that is a directory: most need not be tried as a file first. */
+static int remove_directory(int dir, const char *name)
+{
+    if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
+        return 0;
+    return errno == ENOTEMPTY ? 1 : remove_entry(dir, name);
+}
+
 static bool is_dot(const char *name)
 {
     return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
@@ -184,7 +192,8 @@ static int sweep_level(int dir, char child[256])
     while (rc == 0 && (entry = readdir(list))) {
         if (is_dot(entry->d_name))
             continue;
-        int left = remove_entry(dir, entry->d_name);
+        int left = entry->d_type == DT_DIR ? remove_directory(dir, entry->d_name)
+                                           : remove_entry(dir, entry->d_name);
         if (left < 0)
             rc = -1;
         if (left == 1) { /* The rest is left for the next round: to try all entries again each time

@@ -15,10 +15,13 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +47,30 @@ static void run_plain(char *const argv[])
 static void plain(void)
 {
     run_plain((char *const[]){(char[]){"/bin/true"}, NULL});
+}
+
+/* The same program in namespaces of which nothing is used: what the kernel takes for them alone. */
+static void run_in(unsigned long flags)
+{
+    pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+    int status = 1;
+    if (pid == 0) {
+        execl("/bin/true", "/bin/true", (char *)NULL);
+        _exit(127);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+        exit((perror("a namespace"), 1));
+}
+
+static void network_only(void)
+{
+    run_in(CLONE_NEWNET);
+}
+
+static void namespaces_only(void)
+{
+    run_in(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
+           CLONE_NEWCGROUP);
 }
 
 static void bwrap(void)
@@ -266,6 +293,19 @@ static void print_others(int starts)
         fprintf(stderr, "%s\n", err.msg);
 }
 
+/* Namespaces are removed after the program's end, by threads of the kernel: that comes on top. */
+static void print_floor(int starts, double base)
+{
+    const struct {
+        const char *name;
+        void (*one)(void);
+    } kinds[] = {{"with a bare network", network_only}, {"with all namespaces", namespaces_only}};
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        double ms = measure(kinds[i].one, starts);
+        printf("%-22s %7.2f ms %6.2f x fork and exec\n", kinds[i].name, ms, ms / base);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct err err;
@@ -284,6 +324,8 @@ int main(int argc, char **argv)
     printf("tier %s, cgroups %s, landlock %d\n", jail_tier_name((enum jail_tier)host->tier),
            jail_groups_name((enum jail_groups)host->groups), host->landlock);
     printf("%-22s %7.2f ms\n", "fork and exec", base);
+    if (!only && geteuid() == 0)
+        print_floor(starts, base);
     if (wrapped > 0)
         printf("%-22s %7.2f ms %6.2f x fork and exec\n", "bwrap", wrapped, wrapped / base);
     const struct {

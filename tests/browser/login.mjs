@@ -25,7 +25,7 @@ function check(name, holds, more = "") {
 async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: phone, deviceScaleFactor: 2, hasTouch: true, isMobile: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(60000);
   page.on("console", (message) => message.type() === "error" && seen.push(message.text()));
   page.on("pageerror", (error) => seen.push(String(error)));
   page.on("request", (request) => new URL(request.url()).search && seen.push(`query: ${request.url()}`));
@@ -168,7 +168,7 @@ async function otherSites(browser) {
     body: `<iframe src="${runner}/login"></iframe><form method="post" action="${runner}/login/start"><input name="csrf" value="x"></form>`,
   }));
   await page.goto("http://evil.test/");
-  await page.waitForTimeout(300);
+  for (const end = Date.now() + 20000; !page.frames()[1]?.url() && Date.now() < end; ) await page.waitForTimeout(30);
   const framed = page.frames().map((frame) => frame.url()).filter((url) => url.startsWith(runner));
   check("another site cannot frame it", page.frames().length === 2 && framed.length === 0, framed.join());
   seen.length = before;

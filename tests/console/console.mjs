@@ -161,8 +161,8 @@ async function actions(tasks) {
   await Promise.all(Array.from({ length: 60 }, (_, n) => fetch(`${runner}/sessions/nothing-${n}`, { method: "DELETE", headers })));
   await go(page, "/settings");
   await page.getByLabel("Find").fill("max_concurrent");
-  check("settings are found", await page.locator("tbody tr:visible").count() === 1);
-  check("who did what is told", (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-"));
+  check("settings are found", await until(async () => await page.locator("tbody tr:visible").count() === 1));
+  check("who did what is told", await until(async () => (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-")));
   await page.getByRole("button", { name: "More" }).click();
   check("also what was before", await until(async () => await page.locator(".audit li").count() > 50));
   check("no secret is shown", !(await page.content()).includes(secret));

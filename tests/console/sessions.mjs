@@ -104,6 +104,7 @@ async function writing(page) {
   await until(async () => await text("text.txt") === "mine");
   check("until the reader says otherwise", await text("text.txt") === "mine");
   await go(page, "/sessions/box/files?file=/workspace/dos.txt");
+  await until(async () => await page.locator(".editor").inputValue() === "a\nb\n"); // not the file before
   await page.locator(".editor").fill("a\nb\nc\n");
   await page.getByRole("button", { name: "Save", exact: true }).click();
   check("line ends stay as they were", await until(async () => await text("dos.txt") === "a\r\nb\r\nc\r\n"), await text("dos.txt"));
@@ -156,17 +157,19 @@ async function terminal(kind, options) {
 
 async function terminals() {
   const page = await terminal("desktop", desktop);
-  await page.keyboard.type("sleep 1000\n");
+  await page.keyboard.type("sh -c 'echo asleep-$((1+1)); exec sleep 1000'\n");
+  await shows(page, "asleep-2"); // before that, the key would reach the shell itself
   await page.keyboard.press("Control+c");
   await page.keyboard.type("for i in $(seq 2000); do echo line $i; done\n");
   check("much output is kept up with", await shows(page, "line 2000"));
-  await page.keyboard.type("marker=still-there\n");
+  await page.keyboard.type("marker=still-there; echo marked-$((1+1))\n");
+  await shows(page, "marked-2"); // what is on its way when the page leaves may be lost
   await page.reload();
   await page.locator(".xterm-rows").waitFor();
   check("after a reload the screen is as it was", await shows(page, "line 2000"));
   await page.locator(".tty").click();
-  await page.keyboard.type("clear; echo $marker\n");
-  check("and so is the shell", await shows(page, "still-there"), await screen(page));
+  await page.keyboard.type("clear; echo [$marker]\n");
+  check("and so is the shell", await shows(page, "[still-there]"), await screen(page));
   await page.keyboard.type("exit 3\n");
   await page.getByText("The shell has ended (3).").waitFor();
   await inspect(page, "a shell that has ended");
@@ -179,6 +182,8 @@ async function terminals() {
   const other = await terminal("phone", phone);
   await other.keyboard.type("cat");
   await other.keyboard.press("Enter");
+  await other.keyboard.type("purr\n");
+  await until(async () => (await screen(other)).split("purr").length > 2); // typed, and said by cat
   await other.getByRole("button", { name: "Ctrl C" }).click();
   check("a phone has the keys that its keyboard lacks", await shows(other, "^C"));
   await other.context().close();

@@ -62,7 +62,7 @@ try {
   }
   check("all are listed", await page.locator("main .task").count() === Number(count));
   await page.screenshot({ path: `${pictures}/console-desktop-2000.png` });
-  const lines = "for i in $(seq 60); do sleep 0.1; echo live-$(date +%s%3N)-; done";
+  const lines = "for i in $(seq 1200); do sleep 0.1; echo live-$(date +%s%3N)-; done";
   const live = await (await fetch(`${runner}/exec`, { method: "POST", headers: { ...headers, Prefer: "wait=0" }, body: JSON.stringify({ command: lines }) })).json();
   await page.goto(`${runner}/#/tasks/${live.taskId}`);
   const late = await page.evaluate(() => new Promise((resolve) => {
@@ -75,7 +75,7 @@ try {
         if (!first) delays.push(Date.now() - Number(stamp));
       }
       first = known.size === 0;
-      if (delays.length < 20 && known.size < 60) requestAnimationFrame(look);
+      if (delays.length < 20 && known.size < 1200) requestAnimationFrame(look);
       else resolve(delays);
     };
     look();

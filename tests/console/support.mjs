@@ -30,7 +30,7 @@ export const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor:
 export async function open(browser, options, seen) {
   const context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"], ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(60000);
   page.on("console", (message) => message.type() === "error" && seen.push(`${message.text()} ${message.location().url}`));
   page.on("pageerror", (error) => seen.push(String(error)));
   return page;
@@ -74,7 +74,7 @@ export async function way(target) {
   return state;
 }
 
-export async function until(what, ms = 20000) {
+export async function until(what, ms = 60000) {
   for (const end = Date.now() + ms; ; ) {
     const value = await what();
     if (value) return value;

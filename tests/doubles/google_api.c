@@ -195,14 +195,17 @@ static void handle(struct server_conn *conn, const struct server_request *req, v
     if (control_serve(conn, req))
         return;
     struct call call = {.conn = conn, .req = req, .cut_body_at = -1, .cut_upload_at = -1};
+    bool answered = false;
+    server_before_answer(conn, log_expect, &answered);
     const char *id = serve_other(&call);
     if (!id)
         id = serve_method(&call);
+    server_before_answer(conn, NULL, NULL);
     if (call.lose_answer) {
         call.status = 0;
         server_cut(conn);
     }
-    log_add(&call, id);
+    log_add(&call, id, answered);
     for (size_t i = 0; i < call.n_args; i++)
         free(call.args[i]);
     cJSON_Delete(call.body);

@@ -132,7 +132,30 @@ static int log_file(void)
     return log_fd;
 }
 
-void log_add(const struct call *call, const char *id)
+/* Who has an answer may look for its request in the log, which it enters after the answer: the log
+ * waits for those that are on their way to it. */
+static int expected; /* under the log's lock */
+static pthread_cond_t entered = PTHREAD_COND_INITIALIZER;
+
+void log_expect(void *ret_answered)
+{
+    *(bool *)ret_answered = true;
+    pthread_mutex_lock(&log_lock);
+    expected++;
+    pthread_mutex_unlock(&log_lock);
+}
+
+/* Under the log's lock. An answer that its client does not read is not waited for. */
+static void await_entries(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 10;
+    while (expected > 0 && pthread_cond_timedwait(&entered, &log_lock, &until) == 0)
+        continue;
+}
+
+void log_add(const struct call *call, const char *id, bool answered)
 {
     const struct server_request *req = call->req;
     cJSON *json = cJSON_CreateObject(), *headers = cJSON_CreateObject();
@@ -156,6 +179,8 @@ void log_add(const struct call *call, const char *id)
     pthread_mutex_lock(&log_lock);
     if (write(log_file(), text, len + 1) < 0)
         perror("google-api: log");
+    expected -= answered;
+    pthread_cond_broadcast(&entered);
     pthread_mutex_unlock(&log_lock);
     free(text);
     free(url);
@@ -204,6 +229,7 @@ static void serve_log(struct server_conn *conn, const struct server_request *req
     char *contains = google_param(req->query, "contains"), *id = google_param(req->query, "id");
     char *lines = google_param(req->query, "lines");
     pthread_mutex_lock(&log_lock);
+    await_entries();
     if (strcmp(req->method, "DELETE") == 0 && ftruncate(log_file(), 0) < 0)
         perror("google-api: log");
     char *text = log_select(contains, id, lines != NULL);

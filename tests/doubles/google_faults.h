@@ -15,7 +15,10 @@ bool faults_apply(struct call *call, const char *id, bool *ret_twice);
 /* GET /_state, POST /_control, GET and DELETE /_log; false when it is none of these. */
 bool control_serve(struct server_conn *conn, const struct server_request *req);
 
-/* Writes the request down, as it was answered. */
-void log_add(const struct call *call, const char *id);
+/* Writes the request down, as it was answered. Once log_expect() was called for it, which is before
+ * its answer is sent, the log is shown with it only; `answered` says whether that was so. */
+void log_add(const struct call *call, const char *id, bool answered);
+/* Sets the bool at this address. */
+void log_expect(void *ret_answered);
 
 #endif

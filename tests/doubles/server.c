@@ -26,6 +26,8 @@ struct server_conn {
     void *session;                            /* the transport's */
     server_handler *handler;
     void *ctx;
+    void (*before)(void *arg); /* an answer; or NULL */
+    void *before_arg;
     char *in; /* what was read and not yet consumed */
     size_t in_size, in_cap;
     bool streaming, chunked, body_over; /* the body is read by the handler */
@@ -341,6 +343,20 @@ __attribute__((format(printf, 2, 3))) static void send_text(struct server_conn *
     free(text);
 }
 
+void server_before_answer(struct server_conn *conn, void (*fn)(void *arg), void *arg)
+{
+    conn->before = fn;
+    conn->before_arg = arg;
+}
+
+static void begin_answer(struct server_conn *conn)
+{
+    void (*before)(void *arg) = conn->before;
+    conn->before = NULL;
+    if (before)
+        before(conn->before_arg);
+}
+
 void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
                   size_t size)
 {
@@ -350,6 +366,7 @@ void server_reply(struct server_conn *conn, int status, const char *headers, con
 
 void server_start(struct server_conn *conn, int status, const char *headers, size_t size)
 {
+    begin_answer(conn);
     send_text(conn, "HTTP/1.1 %d %s\r\n%sContent-Length: %zu\r\n\r\n", status, reason(status),
               headers, size);
 }
@@ -361,6 +378,7 @@ bool server_send(struct server_conn *conn, const void *data, size_t size)
 
 void server_begin(struct server_conn *conn, int status, const char *headers)
 {
+    begin_answer(conn);
     send_text(conn, "HTTP/1.1 %d %s\r\n%sTransfer-Encoding: chunked\r\n\r\n", status,
               reason(status), headers);
 }

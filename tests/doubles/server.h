@@ -79,6 +79,9 @@ void server_begin(struct server_conn *conn, int status, const char *headers);
 bool server_write(struct server_conn *conn, const void *data, size_t size);
 void server_end(struct server_conn *conn);
 
+/* `fn` is called once before the first byte of the next answer is sent; NULL: nothing is. */
+void server_before_answer(struct server_conn *conn, void (*fn)(void *arg), void *arg);
+
 /* Drops the connection with a reset, whatever was sent so far. */
 void server_cut(struct server_conn *conn);
 

@@ -74,7 +74,7 @@ static void a_usage_limit_lets_tasks_wait_and_ends_by_itself(void **state)
     struct runner *runner = with_login(api, NULL);
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
     runner_start(runner);
-    struct reply *reply = runner_execute(runner, "[[error:429 reset=+6 times=1]][[text:x]]", "");
+    struct reply *reply = runner_execute(runner, "[[error:429 reset=+20 times=1]][[text:x]]", "");
     char retry[32];
     assert_problem(reply, 429, "too_many_requests");
     assert_true(reply_header(reply, "Retry-After", retry, sizeof retry));
@@ -84,8 +84,8 @@ static void a_usage_limit_lets_tasks_wait_and_ends_by_itself(void **state)
     assert_problem(reply, 429, "too_many_requests");
     reply_free(reply);
     char *id = runner_submit(runner, "[[text:later]]", "");
-    runner_await(runner, id, "waiting_limit", 1000);
-    runner_await(runner, id, "completed", 20000);
+    runner_await(runner, id, "waiting_limit", 15000);
+    runner_await(runner, id, "completed", 90000);
     assert_health(runner, "healthy", NULL);
     free(id);
     runner_free(runner);
@@ -137,14 +137,14 @@ static void a_usage_limit_outlives_a_restart_and_ends_with_another_login(void **
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
     runner_start(runner);
     char *id = runner_submit(runner, "[[error:429 reset=+3600 times=1]][[text:at last]]", "");
-    runner_await(runner, id, "waiting_limit", 20000);
+    runner_await(runner, id, "waiting_limit", 60000);
     struct reply *reply =
         http_call(runner->base, "POST", "/execute", RUNNER_AUTH "Prefer: wait=1\r\n",
                   "{\"prompt\":\"[[text:patient]]\"}");
     assert_status(reply, 202); /* it said that it would wait */
     char *patient = strdup(json_text(reply->json, "taskId"));
     reply_free(reply);
-    runner_await(runner, patient, "waiting_limit", 1000);
+    runner_await(runner, patient, "waiting_limit", 20000);
     assert_in_range(retry_after(runner), 3500, 3601);
     int asked = asked_times(api, "at%20last");
     runner_crash(runner);
@@ -153,12 +153,12 @@ static void a_usage_limit_outlives_a_restart_and_ends_with_another_login(void **
     assert_in_range(retry_after(runner), 3500, 3601);
     reply = runner_succeeded(runner, "[[text:my own]]", "\"anthropicApiKey\":\"" API_KEY "\"");
     reply_free(reply);
-    runner_await(runner, id, "waiting_limit", 1000);
+    runner_await(runner, id, "waiting_limit", 20000);
     assert_int_equal(asked_times(api, "at%20last"), asked);
     api_control(api, "{\"tokens\":[\"sk-ant-oat01-another\"]}");
     write_login(runner, "sk-ant-oat01-another", "sk-ant-ort01-another", in_hours(8));
-    runner_await(runner, id, "completed", 20000);
-    runner_await(runner, patient, "completed", 20000);
+    runner_await(runner, id, "completed", 60000);
+    runner_await(runner, patient, "completed", 60000);
     assert_health(runner, "healthy", NULL);
     free(patient);
     free(id);
@@ -175,8 +175,8 @@ static void a_usage_limit_reaches_those_who_stream(void **state)
     struct runner *runner = with_login(api, NULL);
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
     runner_start(runner);
-    struct stream *stream = run(runner, "[[error:429 reset=+6 times=1]][[text:x]]");
-    stream_until_end(stream, 20000);
+    struct stream *stream = run(runner, "[[error:429 reset=+20 times=1]][[text:x]]");
+    stream_until_end(stream, 90000);
     assert_int_equal(stream_count(stream, "\nevent: error\n"), 1);
     assert_int_equal(stream_count(stream, "\"reason\":\"usage_limit\""), 1);
     assert_int_equal(stream_count(stream, "\nevent: cancelled\n"), 1);
@@ -189,7 +189,7 @@ static void a_usage_limit_reaches_those_who_stream(void **state)
     assert_status(reply, 202);
     char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
     stream = stream_open(runner->base, "GET", path, RUNNER_AUTH, NULL);
-    stream_until_end(stream, 20000);
+    stream_until_end(stream, 90000);
     assert_int_equal(stream_count(stream, "\nevent: done\ndata: {\"success\":true"), 1);
     stream_free(stream);
     reply_free(reply);
@@ -205,16 +205,16 @@ static void a_pause_is_kept_over_a_restart_and_other_credentials_pass(void **sta
     struct runner *runner = with_login(api, NULL);
     runner_start(runner); /* there is no login */
     char *id = runner_submit(runner, "[[text:at last]]", "");
-    runner_await(runner, id, "waiting_login", 1000);
+    runner_await(runner, id, "waiting_login", 20000);
     struct reply *reply =
         runner_execute(runner, "[[text:my own]]", "\"anthropicApiKey\":\"" API_KEY "\"");
     assert_json_text(reply->json, "output", "my own");
     reply_free(reply);
     runner_crash(runner);
     runner_start(runner);
-    runner_await(runner, id, "waiting_login", 2000);
+    runner_await(runner, id, "waiting_login", 20000);
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
-    runner_await(runner, id, "completed", 10000);
+    runner_await(runner, id, "completed", 60000);
     free(id);
     runner_free(runner);
     api_free(api);
@@ -228,14 +228,14 @@ static void a_refresh_that_is_refused_asks_for_a_login(void **state)
     write_login(runner, OUTDATED, "sk-ant-ort01-never-given", in_hours(-1));
     runner_start(runner);
     char *id = runner_submit(runner, "[[text:at last]]", "");
-    runner_await(runner, id, "waiting_login", 10000);
+    runner_await(runner, id, "waiting_login", 30000);
     struct reply *reply = runner_execute(runner, "[[text:now]]", "");
     assert_problem(reply, 401, "login_required");
     assert_memory_equal(json_text(reply->json, "error"), "OAuth", 5);
     reply_free(reply);
     assert_health(runner, "degraded", "login_needed");
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
-    runner_await(runner, id, "completed", 10000);
+    runner_await(runner, id, "completed", 60000);
     free(id);
     runner_free(runner);
     api_free(tokens);
@@ -271,7 +271,7 @@ static void a_token_server_that_is_away_is_no_lost_login(void **state)
     assert_null(strstr(reply->body, "login_needed"));
     reply_free(reply);
     write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8)); /* also when it comes back */
-    EVENTUALLY(10000, is_healthy(runner));
+    EVENTUALLY(30000, is_healthy(runner));
     runner_free(runner);
     api_free(tokens);
     api_free(api);
@@ -342,13 +342,13 @@ static void a_cancelled_task_lets_the_api_go(void **state)
     struct runner *runner = runner_new_real(&api);
     runner_start(runner);
     char *id = runner_submit(runner, "[[drip:250]][[repeat:100000]]", "");
-    EVENTUALLY(20000, is_in_flight(runner, 1));
+    EVENTUALLY(60000, is_in_flight(runner, 1));
     char *path = textf("/tasks/%s/cancel", id);
     struct reply *reply = runner_post(runner, path, "");
     assert_status(reply, 200);
     reply_free(reply);
-    runner_await(runner, id, "cancelled", 10000);
-    EVENTUALLY(5000, is_in_flight(runner, 0));
+    runner_await(runner, id, "cancelled", 30000);
+    EVENTUALLY(20000, is_in_flight(runner, 0));
     free(path);
     free(id);
     runner_free(runner);

@@ -15,7 +15,7 @@ static void assert_nowhere(const char *dir, const char *secret)
     while (list && (entry = readdir(list))) {
         if (entry->d_name[0] == '.' && (!entry->d_name[1] || entry->d_name[1] == '.'))
             continue;
-        struct stat st;
+        struct stat st = {0}; /* it may be gone by now */
         char *path = textf("%s/%s", dir, entry->d_name);
         if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
             assert_nowhere(path, secret);

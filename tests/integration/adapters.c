@@ -242,7 +242,7 @@ static int read_secret(struct world *w, struct err *err)
 
 static int start(struct world *w, struct err *err)
 {
-    static const char *const env[] = {"TASK_ID=adapters", "SLEEP=30", NULL};
+    static const char *const env[] = {"TASK_ID=adapters", "SLEEP=300", NULL};
     const struct jobs_start wish = {.env = env, .timeout_s = 600};
     bool unsure;
     return jobs_start(w->google, w->job, &wish, w->execution, &unsure, err);
@@ -284,7 +284,7 @@ static int start_lost(struct world *w, struct err *err)
 static int await_state(struct world *w, enum jobs_state state, struct err *err)
 {
     struct jobs_execution execution;
-    for (int64_t end = clock_mono_ms() + 30000; clock_mono_ms() < end; usleep(50000)) {
+    for (int64_t end = clock_mono_ms() + 60000; clock_mono_ms() < end; usleep(50000)) {
         if (jobs_get(w->google, w->execution, &execution, err))
             return -1;
         if (execution.state == state)

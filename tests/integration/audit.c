@@ -126,6 +126,7 @@ static void the_log_comes_page_by_page(void **state)
 static void callers_are_told_with_their_tasks(void **state)
 {
     (void)state;
+    runner_await(get(), "task-a", "cancelled", 60000);
     struct reply *reply = runner_get(get(), "/callers");
     assert_status(reply, 200);
     assert_json_text(reply->json, "callers.0.name", "owner");

@@ -121,7 +121,7 @@ static void a_stranger_is_refused_before_its_body_is_read(void **state)
     for (size_t i = 0; i < COUNT(heads); i++) {
         int fd = http_connect(shared()->base);
         assert_true(http_send_text(fd, heads[i]));
-        struct reply *reply = http_read(fd, 3000);
+        struct reply *reply = http_read(fd, 20000);
         assert_status(reply, 403);
         reply_free(reply);
         close(fd);
@@ -191,8 +191,8 @@ static void a_new_secret_takes_over_on_sighup(void **state)
     write_file(path, "another-secret-9876543210\n", 0600);
     kill(own->pid, SIGHUP);
     int status = 200;
-    EVENTUALLY(3000, (reply = runner_get(own, "/tasks"), status = reply->status, reply_free(reply),
-                      status == 403));
+    EVENTUALLY(20000, (reply = runner_get(own, "/tasks"), status = reply->status, reply_free(reply),
+                       status == 403));
     reply = http_call(own->base, "GET", "/tasks", "X-Runner-Secret: another-secret-9876543210\r\n",
                       NULL);
     assert_status(reply, 200);
@@ -277,7 +277,7 @@ static void what_is_named_and_missing_is_warned_of(void **state)
     }
     assert_null(strstr(log, "everybody may write"));
     free(log);
-    assert_int_equal(runner_stop(own, 5000), 0);
+    assert_int_equal(runner_stop(own, 30000), 0);
     assert_int_equal(chmod(own->state, 0777), 0);
     runner_start(own);
     log = runner_log(own);

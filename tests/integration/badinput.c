@@ -232,7 +232,7 @@ static void expect_100_is_answered_first(void **state)
     assert_true(recv(fd, interim, sizeof go_on - 1, MSG_WAITALL) == sizeof go_on - 1);
     assert_string_equal(interim, go_on);
     assert_true(http_send_text(fd, body));
-    struct reply *reply = http_read(fd, 10000);
+    struct reply *reply = http_read(fd, 60000);
     assert_status(reply, 200);
     assert_json_text(reply->json, "output", "x");
     reply_free(reply);

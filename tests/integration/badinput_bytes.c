@@ -324,7 +324,7 @@ static void pipelined_requests_are_each_answered_or_refused(void **state)
     assert_true(http_send_text(fd,
                                "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
                                "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
-    struct reply *reply = http_read(fd, 5000);
+    struct reply *reply = http_read(fd, 20000);
     assert_status(reply, 200);
     reply_free(reply);
     close(fd);
@@ -355,7 +355,7 @@ static void nothing_of_it_leaks(void **state)
     struct reply *reply = runner_execute(shared(), "standin: ok before", "");
     assert_json_bool(reply->json, "success", true);
     reply_free(reply);
-    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    EVENTUALLY(20000, runner_task_processes(runner) == 0);
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     for (size_t i = 0; i < COUNT(corpus); i++)
         reply_free(exchange(corpus[i].bytes, corpus[i].size));
@@ -363,8 +363,8 @@ static void nothing_of_it_leaks(void **state)
         reply_free(runner_post(runner, "/execute", bad_bodies[i].body));
     a_request_with_any_byte_changed_is_survived(state);
     noise_is_survived(state);
-    EVENTUALLY(5000, proc_fds(runner->pid) <= fds + 2);
-    EVENTUALLY(5000, proc_threads(runner->pid) <= threads);
+    EVENTUALLY(30000, proc_fds(runner->pid) <= fds + 2);
+    EVENTUALLY(30000, proc_threads(runner->pid) <= threads);
     reply = http_call(runner->base, "GET", "/health", NULL, NULL);
     assert_json_text(reply->json, "status", "healthy");
     reply_free(reply);

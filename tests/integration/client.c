@@ -53,7 +53,7 @@ static pid_t start(const char *const args[], char *const env[], char **out, char
 static struct ran finish(pid_t pid, char *out, char *err)
 {
     struct ran ran = {.status = -1};
-    assert_true(proc_wait(pid, 60000, &ran.status));
+    assert_true(proc_wait(pid, 120000, &ran.status));
     ran.out = read_file(out, NULL);
     ran.err = read_file(err, NULL);
     free(out);
@@ -177,8 +177,9 @@ static void a_broken_connection_is_taken_up_again(void **state)
 {
     (void)state;
     struct runner *own = runner_new_with(settings);
+    char *port = textf("%d", port_reserve()), *err, *out;
+    runner_set(own, "PORT", port);
     runner_start(own);
-    char *port = strdup(strrchr(own->base, ':') + 1), *err, *out;
     char *marker = textf("%s/once", own->shared);
     char *prompt = textf("standin: once %s", marker);
     char *url = textf("RUNNER_URL=%s", own->base);
@@ -186,7 +187,6 @@ static void a_broken_connection_is_taken_up_again(void **state)
     pid_t pid = start(ARGS("run", "--retry-interrupted", prompt), env, &out, &err);
     EVENTUALLY(20000, file_size(marker) == 0);
     runner_crash(own);
-    runner_set(own, "PORT", port);
     runner_start(own);
     struct ran ran = finish(pid, out, err);
     if (ran.status != 0 || strcmp(ran.out, "second run\n") != 0)
@@ -227,7 +227,7 @@ static void tasks_can_be_listed_shown_followed_and_cancelled(void **state)
     ran = run(ARGS("run", "-d", "standin: hang-middle"));
     ran.out[strcspn(ran.out, "\n")] = '\0';
     expect(ARGS("result", ran.out), 75, NULL, "the task is ");
-    runner_await(shared(), ran.out, "running", 10000);
+    runner_await(shared(), ran.out, "running", 30000);
     expect(ARGS("logs", ran.out), 0, NULL, NULL);
     expect(ARGS("cancel", ran.out, "no-such"), 1, ran.out, "no task 'no-such'");
     ran_free(&ran);

@@ -154,7 +154,7 @@ static int run(char *const argv[], char **ret_out, char **ret_err)
     int status = -1;
     unlink(out);
     unlink(err);
-    assert_true(proc_wait(proc_start(argv, env, out, err), 60000, &status));
+    assert_true(proc_wait(proc_start(argv, env, out, err), 120000, &status));
     *ret_out = read_file(out, NULL);
     *ret_err = read_file(err, NULL);
     free(env[0]);

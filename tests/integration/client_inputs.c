@@ -52,7 +52,7 @@ static int shell(const char *script, char **ret_out, char **ret_err)
     int status = -1;
     unlink(out);
     unlink(err);
-    assert_true(proc_wait(proc_start(argv, env, out, err), 120000, &status));
+    assert_true(proc_wait(proc_start(argv, env, out, err), 240000, &status));
     *ret_out = read_file(out, NULL);
     *ret_err = read_file(err, NULL);
     free(whole), free(env[0]), free(out), free(err);

@@ -23,7 +23,7 @@ static void the_python_client_passes_its_tests(void **state)
     char *env[] = {url, (char[]){"RUNNER_SECRET=" RUNNER_SECRET},
                    (char[]){"CLAUDE_RUNNER_BIN=" TEST_RUNNER}, NULL};
     int status = -1;
-    assert_true(proc_wait(proc_start(argv, env, out, out), 120000, &status));
+    assert_true(proc_wait(proc_start(argv, env, out, out), 240000, &status));
     char *text = read_file(out, NULL);
     if (status != 0 || !strstr(text, "\nOK"))
         fail_msg("status %d: %s", status, text);

@@ -296,13 +296,13 @@ static void goes_on_after_being_killed_at_any_step(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(writing); i++) {
         int status;
-        char *fault = textf("{\"faults\":[{\"method\":\"%s\",\"delayMs\":3000%s}]}", writing[i],
+        char *fault = textf("{\"faults\":[{\"method\":\"%s\",\"delayMs\":30000%s}]}", writing[i],
                             i % 2 ? ",\"cut\":\"before\"" : "");
         cloud_control(cloud, fault);
         pid_t pid = begin(admin, "setup --vpc default/default", KEY);
-        EVENTUALLY(20000, fault_is_taken());
+        EVENTUALLY(60000, fault_is_taken());
         kill(pid, SIGKILL);
-        assert_true(proc_wait(pid, 10000, &status));
+        assert_true(proc_wait(pid, 30000, &status));
         free(fault);
     }
     assert_run("setup --vpc default/default", KEY, 0);

@@ -150,11 +150,11 @@ static void waits_for_the_build_that_an_earlier_run_has_begun(void **state)
     int status;
     cloud_control(cloud, "{\"buildMs\":600000}");
     pid_t pid = begin(admin, "setup", KEY);
-    EVENTUALLY(60000, cloud_count(cloud, CREATE, NULL) == 1);
+    EVENTUALLY(120000, cloud_count(cloud, CREATE, NULL) == 1);
     kill(pid, SIGKILL);
-    assert_true(proc_wait(pid, 10000, &status));
+    assert_true(proc_wait(pid, 30000, &status));
     pid = begin(admin, "setup", KEY);
-    EVENTUALLY(60000, cloud_count(cloud, "cloudbuild.projects.builds.get", NULL) >= 3);
+    EVENTUALLY(120000, cloud_count(cloud, "cloudbuild.projects.builds.get", NULL) >= 3);
     cloud_control(cloud, "{\"buildMs\":0}");
     assert_int_equal(end(pid), 0);
     assert_int_equal(cloud_count(cloud, CREATE, NULL), 1);
@@ -179,7 +179,7 @@ static void a_build_that_fails_shows_the_end_of_its_log(void **state)
 static void tries_again_while_its_grants_are_not_known_yet(void **state)
 {
     (void)state;
-    cloud_control(cloud, "{\"grantDelayMs\":3000}");
+    cloud_control(cloud, "{\"grantDelayMs\":15000}");
     assert_run("setup", KEY, 0);
     assert_said("is not known at Cloud Build yet");
     assert_complete();
@@ -190,7 +190,7 @@ static void waits_for_billing_and_says_where_it_is_switched_on(void **state)
     (void)state;
     cloud_control(cloud, "{\"noBilling\":1}");
     pid_t pid = begin(admin, "setup", KEY);
-    EVENTUALLY(60000, cloud_count(cloud, "cloudbilling.projects.getBillingInfo", NULL) >= 1);
+    EVENTUALLY(120000, cloud_count(cloud, "cloudbilling.projects.getBillingInfo", NULL) >= 1);
     cloud_control(cloud, "{\"noBilling\":0}");
     assert_int_equal(end(pid), 0);
     assert_said("billing/linkedaccount?project=" CLOUD_PROJECT);

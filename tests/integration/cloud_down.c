@@ -15,9 +15,7 @@ static bool exists(const char *path)
 static void put_object(const char *name)
 {
     char *path = textf("/upload/storage/v1/b/" BUCKET "/o?uploadType=media&name=%s", name);
-    size_t before = cloud_count(cloud, "storage.objects.insert", NULL);
     send("POST", path, "{}");
-    EVENTUALLY(5000, cloud_count(cloud, "storage.objects.insert", NULL) > before); /* is logged */
     free(path);
 }
 

@@ -5,6 +5,7 @@
 #include "cloud.h"
 #include "testing.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@
 #define POLICY ":getIamPolicy"
 #define ALL_POLICY "/v3/projects/" CLOUD_PROJECT POLICY
 
-enum { RUN_MS = 120000 };
+enum { RUN_MS = 240000 };
 
 static struct api *api;
 static struct cloud *cloud;
@@ -74,14 +75,16 @@ static inline char *output_file(void)
 
 static inline pid_t begin(struct runner *who, const char *options, const char *input)
 {
-    char *out = output_file(), *in = textf("%s/input", dir);
-    write_file(in, input, 0600);
+    char *out = output_file(), *in = textf("%s/input", dir), *next = textf("%s.next", in);
+    write_file(next, input, 0600);
+    assert_int_equal(rename(next, in), 0); /* one that runs already reads on from its own */
     char *command =
         textf("cd '%s' && exec '%s' cloud %s <'%s' >'%s' 2>&1", dir, binary(), options, in, out);
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
     pid_t pid = proc_start(argv, who->env, NULL, NULL);
     free(command);
     free(out);
+    free(next);
     free(in);
     return pid;
 }

@@ -54,7 +54,7 @@ static char *make_repository(const struct runner *runner)
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, script, NULL};
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, (char[]){"HOME=/nonexistent"}, NULL};
     int status = -1;
-    assert_true(proc_wait(proc_start(argv, env, "/dev/null", "/dev/null"), 30000, &status));
+    assert_true(proc_wait(proc_start(argv, env, "/dev/null", "/dev/null"), 60000, &status));
     assert_int_equal(status, 0);
     char *url = textf("file://%s", path);
     free(script);

@@ -30,7 +30,7 @@ static char *examine(const char *address, const char *secret, const char *token,
     char *text = textf("[public]\nurl = %s\nsecret = %s\n%s", address, secret, token);
     char *make[] = {(char[]){"/bin/mkdir"}, (char[]){"-p"}, folder, NULL};
     char *none[] = {NULL};
-    assert_true(proc_wait(proc_start(make, none, "/dev/null", "/dev/null"), 5000, ret_status));
+    assert_true(proc_wait(proc_start(make, none, "/dev/null", "/dev/null"), 30000, ret_status));
     write_file(file, text, 0600);
     /* The secret in the configuration file is sent to the address in that file only. */
     char *argv[] = {(char[]){TEST_RUNNER},
@@ -43,7 +43,7 @@ static char *examine(const char *address, const char *secret, const char *token,
     argv[4] = target;
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, home, config, *token ? NULL : secret_line, NULL};
     unlink(out);
-    assert_true(proc_wait(proc_start(argv, env, out, out), 60000, ret_status));
+    assert_true(proc_wait(proc_start(argv, env, out, out), 120000, ret_status));
     char *said = read_file(out, NULL);
     print_message("%s", said);
     free(target);

@@ -124,13 +124,22 @@ static void the_api_reads_chunked_bodies_and_keeps_connections(void **state)
               strlen(GOOD_BODY), GOOD_BODY);
     for (int i = 0; i < 3; i++) {
         assert_true(http_send_text(fd, chunked));
-        struct reply *reply = http_read(fd, 5000);
+        struct reply *reply = http_read(fd, 20000);
         assert_status(reply, 200);
         assert_json_text(reply->json, "content.0.text", "Done.");
         reply_free(reply);
     }
     free(chunked);
     close(fd);
+}
+
+/* The status that the log has for the request with this mark; it is noted after the answer. */
+static double logged_status(const char *mark)
+{
+    cJSON *log = api_log(api, mark);
+    double status = json_number(log, "0.status");
+    cJSON_Delete(log);
+    return status;
 }
 
 static void the_log_shows_what_arrived(void **state)
@@ -141,6 +150,7 @@ static void the_log_shows_what_arrived(void **state)
                   "{\"model\":\"logmark1\",\"max_tokens\":1,\"messages\":[{\"role\":\"user\","
                   "\"content\":\"x\"}]}");
     reply_free(reply);
+    EVENTUALLY(20000, logged_status("logmark1") != 0);
     cJSON *log = api_log(api, "logmark1");
     assert_int_equal(cJSON_GetArraySize(log), 1);
     assert_json_text(log, "0.path", "/v1/messages");
@@ -203,7 +213,7 @@ static struct cli_run run_cli(const char *prompt, const char *credential, const 
                    NULL};
     write_file(in, prompt, 0644);
     pid_t pid = proc_start(argv, env, out, "/dev/null");
-    if (!proc_wait(pid, 60000, &run.status)) {
+    if (!proc_wait(pid, 120000, &run.status)) {
         kill(pid, SIGKILL);
         fail_msg("the CLI does not end");
     }
@@ -310,7 +320,7 @@ static int run_standin(const char *behaviour, char **ret_out)
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, (char[]){"MARK=seen"}, NULL};
     int status = -1;
-    assert_true(proc_wait(proc_start(argv, env, out, NULL), 20000, &status));
+    assert_true(proc_wait(proc_start(argv, env, out, NULL), 60000, &status));
     *ret_out = read_file(out, NULL);
     free(command);
     free(out);
@@ -365,16 +375,16 @@ static void the_harness_sees_processes(void **state)
     char *sleeper[] = {program, (char[]){"4242.125"}, NULL};
     assert_int_equal(proc_running_file(program, NULL, 0), 0);
     pid_t pid = proc_start(sleeper, env, NULL, NULL);
-    EVENTUALLY(2000, proc_running_file(program, NULL, 0) == 1);
-    assert_int_equal(proc_with_argument("4242.125"), 1);
-    assert_int_equal(proc_with_environment("HARNESS_MARK=1"), 1);
+    EVENTUALLY(20000, proc_running_file(program, NULL, 0) == 1);
+    EVENTUALLY(20000, proc_with_argument("4242.125") == 1); /* its memory is made after its file */
+    EVENTUALLY(20000, proc_with_environment("HARNESS_MARK=1") == 1);
     assert_true(proc_alive(pid));
     assert_int_equal(proc_threads(pid), 1);
-    assert_int_equal(proc_fds(pid), 3);
+    EVENTUALLY(20000, proc_fds(pid) == 3); /* it reads libraries first */
     assert_int_equal(proc_children(pid), 0);
     assert_true(proc_rss_kib(pid) > 0);
     kill(pid, SIGKILL);
-    assert_true(proc_wait(pid, 2000, &status));
+    assert_true(proc_wait(pid, 20000, &status));
     assert_int_equal(status, 128 + SIGKILL);
     assert_false(proc_alive(pid));
     assert_int_equal(proc_running_file(argv[0], NULL, 0), 0);

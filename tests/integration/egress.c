@@ -128,7 +128,7 @@ static void need_gate(struct runner *runner)
 /* Runs a command (no escapes in it) with that egress (JSON), and returns the answer. */
 static struct reply *run(struct runner *runner, const char *command, const char *egress)
 {
-    char *json = textf("{\"command\":\"%s\",\"egress\":%s,\"timeout_ms\":30000}", command, egress);
+    char *json = textf("{\"command\":\"%s\",\"egress\":%s,\"timeout_ms\":180000}", command, egress);
     struct reply *reply = runner_post(runner, "/exec", json);
     free(json);
     assert_status(reply, 200);
@@ -145,7 +145,7 @@ static void expect_denied(struct runner *runner, const struct reply *reply, cons
     free(path);
 }
 
-#define CURL "curl -s --max-time 10 --noproxy '*' "
+#define CURL "curl -s --max-time 60 --noproxy '*' "
 
 static void programs_reach_a_network_that_the_owner_opened(void **state)
 {
@@ -306,7 +306,7 @@ static void ipv6_is_cleanly_absent(void **state)
     char *command = textf(
         "python3 -c 'import socket as s,errno as e\\n"
         "def go(a,p):\\n"
-        " c=s.socket(s.AF_INET6,s.SOCK_STREAM); c.settimeout(20)\\n"
+        " c=s.socket(s.AF_INET6,s.SOCK_STREAM); c.settimeout(60)\\n"
         " try: c.connect((a,p)); return \\\"reached\\\"\\n"
         " except OSError as x: return e.errorcode.get(x.errno,str(x))\\n"
         "for a in \\\"2606:4700::1 fd00::1 fe80::1 64:ff9b::a00:1 2002:a00:1::\\\".split():\\n"
@@ -393,7 +393,7 @@ static void sessions_have_the_same_gate(void **state)
         free(path);
         free(id);
     }
-    runner_stop(opened, 10000); /* the rules of the session survive */
+    runner_stop(opened, 30000); /* the rules of the session survive */
     runner_start(opened);
     char *closed_one = in_session("net0", get), *open_one = in_session("net2", get);
     assert_string_equal(closed_one, "no\n");

@@ -199,11 +199,11 @@ static void the_result_and_the_same_key_give_the_same_answer(void **state)
 static void a_stream_has_both_and_ends_with_the_answer(void **state)
 {
     (void)state;
-    struct stream *stream = stream_open(
-        shared()->base, "POST", "/exec",
-        RUNNER_AUTH "Content-Type: application/json\r\nAccept: text/event-stream\r\n",
-        "{\"command\":\"echo a; sleep 0.1; echo b >&2; read x; exit 4\",\"stdin\":\"\"}");
-    stream_until_end(stream, 20000);
+    struct stream *stream =
+        stream_open(shared()->base, "POST", "/exec",
+                    RUNNER_AUTH "Content-Type: application/json\r\nAccept: text/event-stream\r\n",
+                    "{\"command\":\"echo a; sleep 1; echo b >&2; read x; exit 4\",\"stdin\":\"\"}");
+    stream_until_end(stream, 60000);
     const char *out = strstr(stream->body, "event: stdout\ndata: {\"text\":\"a\\n\"}\n");
     const char *errors = strstr(stream->body, "event: stderr\ndata: {\"text\":\"b\\n\"}\n");
     const char *end = strstr(stream->body, "event: error\ndata: {\"error\":");
@@ -219,7 +219,7 @@ static void a_command_is_cancelled_with_all_it_started(void **state)
 {
     (void)state;
     char *id = exec_async("sleep 600 & sleep 600", "");
-    runner_await(runner, id, "running", 10000);
+    runner_await(runner, id, "running", 30000);
     char *path = textf("/tasks/%s/cancel", id);
     struct reply *reply = runner_post(runner, path, "");
     assert_status(reply, 200);
@@ -345,13 +345,13 @@ static void a_waiting_command_survives_a_crash(void **state)
     const char *auth = RUNNER_AUTH "Content-Type: application/json\r\nPrefer: wait=0\r\n";
     reply_free(http_call(own->base, "POST", "/exec", auth,
                          "{\"command\":\"sleep 600\",\"taskId\":\"first\"}"));
-    runner_await(own, "first", "running", 10000);
+    runner_await(own, "first", "running", 30000);
     reply_free(http_call(own->base, "POST", "/exec", auth,
                          "{\"command\":\"printf \\\"$A\\\"\",\"taskId\":\"second\","
                          "\"env\":{\"A\":\"kept\"}}"));
     runner_crash(own);
     runner_start(own);
-    runner_await(own, "second", "completed", 20000);
+    runner_await(own, "second", "completed", 60000);
     struct reply *result = runner_result(own, "second");
     assert_json_text(result->json, "stdout", "kept");
     reply_free(result);

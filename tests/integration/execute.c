@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct api *api;
 static struct runner *runner;
@@ -170,13 +171,16 @@ static void takes_a_prompt_that_no_argument_could_hold(void **state)
 static void ends_what_a_tool_left_running(void **state)
 {
     (void)state;
-    struct reply *reply =
-        execute("[[tool:Bash {\"command\":\"setsid nohup sleep 4242.77 >/dev/null 2>&1 & echo "
-                "started\"}]][[echo]]",
-                "\"allowedTools\":[\"Bash\"]");
+    char *mark = textf("4242.77%d", (int)getpid()); /* it runs as another user at the same time */
+    char *prompt = textf("[[tool:Bash {\"command\":\"setsid nohup sleep %s >/dev/null 2>&1 & echo "
+                         "started\"}]][[echo]]",
+                         mark);
+    struct reply *reply = execute(prompt, "\"allowedTools\":[\"Bash\"]");
     assert_json_contains(reply->json, "output", "started");
-    EVENTUALLY(3000, proc_with_argument("4242.77") == 0);
+    EVENTUALLY(20000, proc_with_argument(mark) == 0);
     reply_free(reply);
+    free(prompt);
+    free(mark);
 }
 
 static void ends_a_run_whose_time_is_over(void **state)
@@ -184,7 +188,7 @@ static void ends_a_run_whose_time_is_over(void **state)
     (void)state;
     int64_t start = now_ms();
     check_failure("[[hang]] timeout", "\"timeout_ms\":1500", "timeout", "");
-    assert_true(now_ms() - start < 9000 * slowness());
+    assert_true(now_ms() - start < 60000 * slowness());
 }
 
 static void a_login_file_serves_as_well_as_a_key(void **state)

@@ -476,12 +476,12 @@ static void the_highest_priority_goes_first(void **state)
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
     char *busy = runner_submit(own, "standin: hang-middle", ""), *path = textf("/tasks/%s", busy);
-    runner_await(own, busy, "running", 10000);
+    runner_await(own, busy, "running", 30000);
     for (size_t i = 0; i < COUNT(ids); i++)
         ids[i] = runner_submit(own, "standin: sleep 20", priorities[i]);
     reply_free(runner_delete(own, path));
     for (size_t i = 0; i < COUNT(ids); i++) {
-        runner_await(own, ids[i], "completed", 20000);
+        runner_await(own, ids[i], "completed", 60000);
         starts[i] = runner_task_text(own, ids[i], "startedAt");
     }
     assert_true(strcmp(starts[2], starts[1]) < 0);

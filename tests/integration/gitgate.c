@@ -510,7 +510,7 @@ static void a_push_that_is_cut_off_leaves_nothing(void **state)
     assert_true(says(run_in(BY_SSH, CLAUDES, script), "exit 0"));
     AUTO(str) char *after = refs();
     assert_string_equal(before, after);
-    EVENTUALLY(10000, says(sh("ls %s/repos | grep -c ^push- || true", runner->state), "0\n"));
+    EVENTUALLY(30000, says(sh("ls %s/repos | grep -c ^push- || true", runner->state), "0\n"));
 }
 
 static void a_git_push_that_makes_no_sense_is_refused_by_name(void **state)

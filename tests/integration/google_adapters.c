@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS_MS = 100000 };
+enum { STEPS_MS = 200000 };
 
 static struct cloud *cloud;
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MANY = 100, CONNECTIONS = 200, RUN_MS = 20000 };
+enum { MANY = 100, CONNECTIONS = 200, RUN_MS = 60000 };
 
 #define JOBS "run.projects.locations.jobs."
 
@@ -257,7 +257,7 @@ static void several_tasks_are_told_apart(void **state)
 static void its_time_ends_with_a_warning_and_then_without(void **state)
 {
     (void)state;
-    char *name = run("SLEEP=600 TERM_EXIT=5", ",\"timeout\":\"1s\"");
+    char *name = run("SLEEP=600 TERM_EXIT=5", ",\"timeout\":\"5s\"");
     cJSON *execution = await(name), *tasks = get(name, "/tasks");
     assert_json_contains(execution, "conditions.0.message", "timeout");
     assert_json_number(tasks, "tasks.0.lastAttemptResult.exitCode", 5);
@@ -265,7 +265,7 @@ static void its_time_ends_with_a_warning_and_then_without(void **state)
     cJSON_Delete(execution);
     free(name);
     cloud_control(cloud, "{\"stopGraceMs\":200}");
-    name = run("SLEEP=600 DEAF=1", ",\"timeout\":\"1s\"");
+    name = run("SLEEP=600 DEAF=1", ",\"timeout\":\"5s\"");
     cJSON_Delete(await(name));
     tasks = get(name, "/tasks");
     assert_json_number(tasks, "tasks.0.lastAttemptResult.termSignal", SIGKILL);

@@ -126,7 +126,7 @@ static void what_a_set_up_makes_is_there_afterwards(void **state)
             assert_json_text(reply->json, set_up[i].at, set_up[i].expected);
         const char *name = json_text(reply->json, "name");
         if (strncmp(name, "operations/", 11) == 0)
-            EVENTUALLY(5000, is_done(name));
+            EVENTUALLY(20000, is_done(name));
         reply_free(reply);
     }
 }

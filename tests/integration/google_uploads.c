@@ -83,7 +83,7 @@ static void what_came_before_a_cut_counts_in_multiples(void **state)
     int fd = http_connect(cloud->base);
     assert_true(http_send_text(fd, head) && http_send(fd, data, 2 * CHUNK + 5000));
     close(fd);
-    EVENTUALLY(10000, cloud_count(cloud, "upload", "0-999999/1000000") == 1);
+    EVENTUALLY(30000, cloud_count(cloud, "upload", "0-999999/1000000") == 1);
     assert_piece(session, "*/1000000", 0, 308, "bytes=0-524287");
     assert_piece(session, "524288-999999/1000000", 1000000 - 2 * CHUNK, 200, "");
     free(data);
@@ -118,7 +118,7 @@ static void an_upload_ends_unfinished(void **state)
     (void)state;
     char *session = begin("expired", "", "");
     cloud_control(cloud, "{\"uploadLifetimeMs\":0}");
-    EVENTUALLY(5000, asked(session) == 410);
+    EVENTUALLY(20000, asked(session) == 410);
     cloud_control(cloud, "{\"uploadLifetimeMs\":604800000}");
     struct reply *reply = http_call(cloud->base, "DELETE", session, NULL, NULL);
     assert_status(reply, 499);

@@ -173,7 +173,7 @@ static void a_login_is_noticed_without_a_restart(void **state)
     runner_start(runner);
     assert_false(is_healthy(runner));
     write_credentials(runner, "{\"claudeAiOauth\":{" TOKENS ",\"expiresAt\":" FUTURE "}}");
-    EVENTUALLY(3000, is_healthy(runner));
+    EVENTUALLY(20000, is_healthy(runner));
     runner_free(runner);
 }
 

@@ -248,8 +248,8 @@ static void a_waiting_task_finds_its_session_after_a_crash(void **state)
     reply_free(runner_delete(own, "/sessions/lost"));
     runner_crash(own);
     runner_start(own);
-    runner_await(own, second, "completed", 30000);
-    runner_await(own, third, "failed", 30000);
+    runner_await(own, second, "completed", 60000);
+    runner_await(own, third, "failed", 60000);
     struct reply *reply = runner_result(own, second);
     assert_json_text(reply->json, "output", "kept");
     reply_free(reply);

@@ -158,7 +158,7 @@ static void a_limit_that_was_met_is_the_reason(void **state)
     (void)state;
     assert_reason("perl -e '$x = \"x\" x 300_000_000; sleep 5'; kill -9 $PPID",
                   "\"limits\":{\"memoryMb\":100}", "memory_exceeded");
-    assert_reason("head -c 60M /dev/zero >big; sleep 20", "\"limits\":{\"diskMb\":20}",
+    assert_reason("head -c 60M /dev/zero >big; sleep 200", "\"limits\":{\"diskMb\":20}",
                   "disk_exceeded");
     assert_reason("perl -e 'for (1..40) { my $p = fork; if (defined $p && !$p) { sleep 9; exit } } "
                   "kill 9, -1'",

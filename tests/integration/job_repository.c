@@ -14,7 +14,7 @@ static char *shared_sh(const char *script)
                        runner->shared, script);
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, text, NULL};
     char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin"}, NULL};
-    bool ended = proc_wait(proc_start(argv, env, log, log), 20000, &status);
+    bool ended = proc_wait(proc_start(argv, env, log, log), 60000, &status);
     char *said = read_file(log, NULL);
     if (!ended || status != 0)
         fail_msg("%s: %s", script, said ? said : "");

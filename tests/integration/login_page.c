@@ -199,7 +199,7 @@ static void a_secret_that_is_taken_back_ends_its_visits(void **state)
     assert_int_equal(state_status(runner, cookie), 200);
     write_file(path, "another-secret-0123456789", 0600);
     kill(runner->pid, SIGHUP);
-    EVENTUALLY(5000, state_status(runner, cookie) == 403);
+    EVENTUALLY(20000, state_status(runner, cookie) == 403);
     reply_free(reply);
     free(cookie);
     free(visit);

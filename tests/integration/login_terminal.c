@@ -45,7 +45,7 @@ static int command_end(struct command *command)
 {
     int status = -1;
     close(command->in);
-    assert_true(proc_wait(command->pid, 30000, &status));
+    assert_true(proc_wait(command->pid, 90000, &status));
     return status;
 }
 
@@ -66,7 +66,7 @@ static bool has_text(const char *path, const char *part)
 /* The address that the command has printed. */
 static char *printed_url(const struct command *command)
 {
-    EVENTUALLY(15000, has_text(command->out, "\n\n"));
+    EVENTUALLY(60000, has_text(command->out, "\n\n"));
     char *text = read_file(command->out, NULL);
     const char *at = strstr(text, "https://");
     assert_non_null(at);
@@ -89,7 +89,7 @@ static void a_terminal_can_log_in(void **state)
     command = command_start(runner, "login");
     char *url = printed_url(&command);
     assert_true(dprintf(command.in, "half\n") > 0);
-    EVENTUALLY(15000, has_text(command.err, "not the full code"));
+    EVENTUALLY(60000, has_text(command.err, "not the full code"));
     char *code = internet_agree(internet, url);
     assert_true(dprintf(command.in, "%s\n", code) > 0);
     assert_int_equal(command_end(&command), 0);

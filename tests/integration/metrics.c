@@ -143,6 +143,9 @@ static void tasks_are_counted_once_by_how_they_ended(void **state)
     cancel(runner, waiting);
     cancel(runner, running);
     cancel(runner, running); /* the second cancel does not count */
+    /* a task's end is counted a moment after its state is known */
+    EVENTUALLY(20000, value_of(runner, "claude_runner_task_run_seconds_count{kind=claude}") >= 6 &&
+                          value_of(runner, ENDED("cancelled", "cancelled")) >= 2);
     char *samples = checked(runner, NULL);
     assert_value(samples, ENDED("completed", ""), 3);
     assert_value(samples, ENDED("failed", "cli_error"), 1);
@@ -184,6 +187,26 @@ static void numbers_begin_again_with_the_process(void **state)
     runner_free(runner);
 }
 
+static bool requests_are_counted(const struct runner *runner)
+{
+    static const struct {
+        const char *sample;
+        int count;
+    } wanted[] = {
+        {"claude_runner_http_malformed_total{}", 2},
+        {"claude_runner_http_requests_total{code=4xx,method=GET,route=/tasks/{id}}", 2},
+        {"claude_runner_http_requests_total{code=2xx,method=GET,route=/health}", 1},
+        {"claude_runner_http_requests_total{code=4xx,method=other,route=other}", 3},
+        {"claude_runner_http_request_duration_seconds_count{method=GET,route=/tasks/{id}}", 2},
+    };
+    char *samples = checked(runner, NULL);
+    bool all = true;
+    for (size_t i = 0; i < COUNT(wanted); i++)
+        all &= value_in(samples, wanted[i].sample) >= wanted[i].count;
+    free(samples);
+    return all;
+}
+
 static void requests_are_told_by_route_and_never_by_what_a_caller_writes(void **state)
 {
     (void)state;
@@ -199,7 +222,8 @@ static void requests_are_told_by_route_and_never_by_what_a_caller_writes(void **
     http_send_text(fd, "hostile\r\n\r\n");
     reply_free(http_read(fd, 10000));
     close(fd);
-    EVENTUALLY(20000, value_of(runner, "claude_runner_http_malformed_total{}") >= 2);
+    /* each request is counted when its answer has been sent */
+    EVENTUALLY(20000, requests_are_counted(runner));
     struct reply *page = scrape(runner);
     assert_null(strcasestr(page->body, "hostile"));
     reply_free(page);
@@ -299,6 +323,8 @@ static void what_the_api_says_of_the_account_is_shown(void **state)
     assert_json_bool(good->json, "success", true);
     char *id = runner_submit(runner, "[[error:429 reset=+3600 claim=five_hour]]", "");
     EVENTUALLY(60000, value_of(runner, "claude_runner_breaker_state{state=limit}") == 1);
+    EVENTUALLY(20000, value_of(runner, "claude_runner_proxy_answers_total{code=4xx}") >= 1 &&
+                          value_of(runner, "claude_runner_usage_limits_total{}") >= 1);
     char *samples = checked(runner, NULL);
     assert_value(samples, "claude_runner_account_utilization_ratio{window=5h}", 1);
     double reset = value_in(samples, "claude_runner_account_reset_timestamp_seconds{window=5h}");

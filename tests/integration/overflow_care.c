@@ -115,6 +115,14 @@ static void what_arrives_changed_is_asked_for_again(void **state)
     assert_true(cloud_count(cloud, DECRYPT, NULL) >= 2);
 }
 
+static bool payload_is_gone(void)
+{
+    struct reply *reply = cloud_call(cloud, "GET", PAYLOAD, NULL);
+    bool gone = reply->status == 404;
+    reply_free(reply);
+    return gone;
+}
+
 /* The first upload of the payload reaches Google late: it takes effect when the task is over. */
 static void a_payload_that_lands_late_replaces_nothing_and_is_swept(void **state)
 {
@@ -126,15 +134,7 @@ static void a_payload_that_lands_late_replaces_nothing_and_is_swept(void **state
     reply_free(reply);
     cloud_control(cloud, "{\"release\":1}");
     EVENTUALLY(END_MS, cloud_count(cloud, PUT, "payload.enc") >= 2);
-    reply = cloud_call(cloud, "GET", PAYLOAD, NULL);
-    int status = reply->status;
-    reply_free(reply);
-    for (int64_t until = now_ms() + 30000; status == 200 && now_ms() < until;) {
-        reply = cloud_call(cloud, "GET", PAYLOAD, NULL);
-        status = reply->status;
-        reply_free(reply);
-    }
-    assert_int_equal(status, 404);
+    EVENTUALLY(END_MS, payload_is_gone());
 }
 
 static bool is_degraded_by_the_prompt(void)
@@ -156,9 +156,9 @@ static void a_prompt_that_cannot_be_read_degrades_and_stops_nobody(void **state)
     struct reply *reply = runner_ran(runner, "[[text:good]] without", "");
     assert_json_bool(reply->json, "success", true);
     reply_free(reply);
+    EVENTUALLY(END_MS, is_degraded_by_the_prompt());
     reply = runner_get(runner, "/health");
     assert_json_text(reply->json, "status", "degraded");
-    assert_non_null(strstr(reply->body, "system_prompt_unreadable"));
     reply_free(reply);
     cloud_control(cloud, "{\"allow\":{\"account\":\"" CLOUD_ACCOUNT
                          "\",\"permissions\":[\"secretmanager.versions.access\"]}}");

@@ -2,11 +2,6 @@
 
 #include <unistd.h>
 
-static void await_runs(size_t count)
-{
-    EVENTUALLY(END_MS, runs() >= count);
-}
-
 /* True once an event of the job has reached the runner. */
 static bool speaks(const char *id)
 {
@@ -39,10 +34,15 @@ static void an_execution_that_is_lost_ends_its_task_or_runs_it_again(void **stat
     runner_start(runner);
     free(runner_submit(runner, "standin: tick 100000 20", AWAY ",\"taskId\":\"lost\""));
     EVENTUALLY(END_MS, speaks("lost"));
+    /* its first execution does not get to its end */
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"pathContains\":"
+                         "\"again%2Fresult.json\",\"hold\":true},{\"method\":"
+                         "\"storage.objects.insert\",\"pathContains\":\"again%2Foutcome.json\","
+                         "\"hold\":true}]}");
     free(runner_submit(runner, "standin: tick 400 20",
                        AWAY ",\"taskId\":\"again\",\"retryInterrupted\":true"));
     EVENTUALLY(END_MS, speaks("again"));
-    cloud_control(cloud, "{\"killExecutions\":true}");
+    cloud_control(cloud, "{\"killExecutions\":true,\"faults\":[]}");
     assert_outcome("lost", "failed", "interrupted");
     runner_await(runner, "again", "completed", SLOW_MS);
     struct reply *reply = runner_result(runner, "again");
@@ -198,6 +198,8 @@ static void a_crash_while_placing_starts_nothing_twice(void **state)
         {"asked", RUN, ""},
         {"answered", RUN, ",\"cut\":\"after\""},
     };
+    /* much longer than the requests are held back */
+    runner_set(runner, "CLOUD_RESOLVE_SECONDS", "30");
     for (size_t i = 0; i < COUNT(steps); i++) {
         char *faults = textf("{\"faults\":[{\"method\":\"%s\",\"delayMs\":3000%s}]}",
                              steps[i].method, steps[i].cut);
@@ -243,7 +245,7 @@ static void google_may_be_away_for_a_while(void **state)
     EVENTUALLY(END_MS, speaks("away"));
     cloud_kill(cloud);
     int64_t until = now_ms() + 3000;
-    EVENTUALLY(10000, now_ms() > until);
+    EVENTUALLY(20000, now_ms() > until);
     cloud_restart(cloud);
     cloud_control(cloud, "{\"expireTokens\":true}");
     assert_outcome("away", "completed", NULL);
@@ -258,11 +260,15 @@ static void as_many_run_as_may_and_the_rest_waits(void **state)
     (void)state;
     runner_set(runner, "CLOUD_MAX_EXECUTIONS", "2");
     runner_start(runner);
+    /* no execution ends before it may */
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"pathContains\":"
+                         "\"result.json\",\"hold\":true,\"times\":9}]}");
     char *ids[5];
     for (size_t i = 0; i < COUNT(ids); i++)
         ids[i] = runner_submit(runner, "standin: tick 10 50", AWAY);
-    await_runs(2);
+    EVENTUALLY(END_MS, cloud_number("held") == 2);
     assert_int_equal(runs(), 2);
+    cloud_control(cloud, "{\"faults\":[],\"release\":true}");
     for (size_t i = 0; i < COUNT(ids); i++) {
         runner_await(runner, ids[i], "completed", SLOW_MS);
         free(ids[i]);
@@ -277,7 +283,7 @@ static void the_system_prompt_follows_its_secret(void **state)
     runner_set(runner, "SYSTEM_PROMPT_POLL_SECONDS", "1");
     runner_start(runner);
     char *path = textf("%s/system-prompt", runner->state), *text = NULL;
-    EVENTUALLY(10000, (text = read_file(path, NULL)) != NULL);
+    EVENTUALLY(20000, (text = read_file(path, NULL)) != NULL);
     assert_string_equal(text, API_KEY "\n");
     free(text);
     struct reply *reply = cloud_call(

@@ -80,7 +80,7 @@ static struct held look(void)
     struct held held = {proc_fds(shared()->pid), proc_children(shared()->pid),
                         proc_rss_kib(shared()->pid), 0};
     size_t count = python_processes(shared(), "zygote-", zygotes, COUNT(zygotes));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && i < COUNT(zygotes); i++)
         held.zygotes_kib += proc_rss_kib(zygotes[i]);
     return held;
 }
@@ -116,13 +116,14 @@ static void many_runs_leave_nothing_and_differ(void **state)
     run_until(runs / 4); /* by now, everything that is kept between runs exists */
     const struct held early = look();
     run_until(runs);
+    /* connections close, and the launcher's children end, a moment after the last answer */
+    EVENTUALLY(SOON_MS, proc_fds(shared()->pid) <= early.fds + CALLERS &&
+                            proc_children(shared()->pid) <= early.children);
     const struct held late = look();
     print_message("%zu runs; descriptors %d, %d; children %d, %d; KiB of the runner %ld, %ld; of "
                   "the zygotes %ld, %ld\n",
                   runs, early.fds, late.fds, early.children, late.children, early.rss_kib,
                   late.rss_kib, early.zygotes_kib, late.zygotes_kib);
-    assert_true(late.fds <= early.fds + CALLERS); /* a connection may still be closing */
-    assert_int_equal(late.children, early.children);
     assert_true(late.rss_kib <= early.rss_kib + 8192);
     assert_true(late.zygotes_kib <= early.zygotes_kib + 4096);
     all_differ(0, "");

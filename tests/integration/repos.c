@@ -99,7 +99,7 @@ static void nothing_of_a_workspace_stays(void **state)
     reply_free(good(in_repo("mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b; for i in $(seq 50);"
                             " do mkdir -p $(printf 'x%.0s' $(seq 200)); cd x*; done",
                             "")));
-    EVENTUALLY(10000, says(sh("ls %s/run | wc -l", runner->state), "0\n"));
+    EVENTUALLY(20000, says(sh("ls %s/run | wc -l", runner->state), "0\n"));
 }
 
 /* ---- transports ---- */

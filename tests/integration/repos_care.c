@@ -81,7 +81,7 @@ static struct guest invite(const char *repo, const char *before, const char *aft
 static struct reply *see_off(struct guest *guest)
 {
     write_file(guest->go, "", 0644);
-    EVENTUALLY(20000, runner_has_ended(runner, guest->id));
+    EVENTUALLY(60000, runner_has_ended(runner, guest->id));
     struct reply *reply = runner_result(runner, guest->id);
     free(guest->id);
     free(guest->go);
@@ -284,7 +284,7 @@ static char *run_with_output(void)
     char *fields = fields_of(
         "o.git", "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"d/*\"]}}");
     char *id = runner_submit(runner, "true", fields);
-    EVENTUALLY(20000, runner_has_ended(runner, id));
+    EVENTUALLY(60000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1);
     reply_free(reply);
@@ -305,7 +305,7 @@ static void what_is_over_its_time_goes_and_nothing_else(void **state)
     (void)state;
     need_host();
     char *old = run_with_output(), *young = run_with_output();
-    runner_stop(runner, 10000);
+    runner_stop(runner, 60000);
     free(sh("cd %s; for db in *.db; do sqlite3 $db \"UPDATE tasks SET ended_ms=ended_ms-3*86400000"
             " WHERE id='%s'\"; done; mkdir -p tasks/stray tasks/fresh"
             " repos/%040d/git repos/%040d/git; touch -d '2 hours ago' tasks/stray; ln -s / "
@@ -318,7 +318,7 @@ static void what_is_over_its_time_goes_and_nothing_else(void **state)
                        runner->state, old, 1, 2),
                     "none"));
     char *path = textf("/tasks/%s", old);
-    EVENTUALLY(10000, is_unknown(path));
+    EVENTUALLY(20000, is_unknown(path));
     free(path);
     path = textf("/tasks/%s/outputs/d/in", young);
     struct reply *reply = runner_get(runner, path);

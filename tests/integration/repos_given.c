@@ -77,16 +77,16 @@ static void commands_before_are_shown_and_end_with_their_whole_tree(void **state
     (void)state;
     need_host();
     struct reply *reply = in(runner, "o.git", "true",
-                             "\"timeout_ms\":3000,\"preExecutionCommands\":[\"echo so far >&2;"
-                             " setsid sleep 7531 & sleep 7532\"]");
+                             "\"timeout_ms\":8000,\"preExecutionCommands\":[\"echo so far >&2;"
+                             " setsid sleep 753175317531 & sleep 753275327532\"]");
     assert_failed(reply, "timeout", "preExecutionCommands");
-    assert_int_equal(proc_with_argument("7531") + proc_with_argument("7532"), 0);
+    assert_int_equal(proc_with_argument("753175317531") + proc_with_argument("753275327532"), 0);
     char *fields =
         textf("\"repoUrl\":\"file://%s\",\"preExecutionCommands\":[\"echo one\",\"echo two;"
               " exit 7\",\"touch %s/three\"]",
               host.remote, runner->shared);
     char *id = runner_submit(runner, "true", fields);
-    EVENTUALLY(20000, runner_has_ended(runner, id));
+    EVENTUALLY(60000, runner_has_ended(runner, id));
     reply = runner_result(runner, id);
     assert_failed(reply, "pre_execution", "ended with 7");
     char *path = textf("/tasks/%s/events", id);

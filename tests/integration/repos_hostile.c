@@ -208,7 +208,7 @@ static void a_password_in_a_url_is_kept_nowhere(void **state)
                          "\"gitToken\":\"" TOKEN "\"",
                          host.web_port);
     char *id = runner_submit(runner, "git config -l; cat .git/config; git remote -v", fields);
-    EVENTUALLY(20000, runner_has_ended(runner, id));
+    EVENTUALLY(60000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     assert_null(strstr(reply->body, "url-pass-word-7"));
     reply_free(reply);

@@ -35,7 +35,7 @@ static void a_remote_that_says_nothing_is_left_in_time(void **state)
     need_host();
     int port, listener = listen_on(&port);
     char *key = key_json("k_ed25519");
-    runner_stop(runner, 10000);
+    runner_stop(runner, 60000);
     runner_set(runner, "GIT_TIMEOUT_SECONDS", "2");
     runner_start(runner);
     for (int i = 0; i < 2; i++) {
@@ -45,11 +45,11 @@ static void a_remote_that_says_nothing_is_left_in_time(void **state)
         int64_t start = now_ms();
         struct reply *reply = runner_execute(runner, "true", fields);
         assert_failed(reply, "repo_error", "in time");
-        assert_true(now_ms() - start < 7000 * slowness());
-        EVENTUALLY(5000, helpers(0) == 0);
+        assert_true(now_ms() - start < 30000 * slowness()); /* the usual limit is 90 s */
+        EVENTUALLY(20000, helpers(0) == 0);
         free(fields);
     }
-    runner_stop(runner, 10000);
+    runner_stop(runner, 60000);
     runner_set(runner, "GIT_TIMEOUT_SECONDS", "90");
     runner_start(runner);
     free(key);
@@ -108,7 +108,7 @@ static void a_fetch_that_is_killed_is_done_again(void **state)
         line->silent = 1;
         char *fields = line_fields("big.git", "");
         char *id = runner_submit(runner, "true", fields);
-        EVENTUALLY(10000, says(sh("find %s/repos -name 'tmp_pack*' -size +100k 2>/dev/null | wc -l",
+        EVENTUALLY(60000, says(sh("find %s/repos -name 'tmp_pack*' -size +100k 2>/dev/null | wc -l",
                                   runner->state),
                                "1\n"));
         if (whole) {
@@ -117,7 +117,7 @@ static void a_fetch_that_is_killed_is_done_again(void **state)
         } else {
             assert_int_equal(helpers(SIGKILL), 1);
         }
-        EVENTUALLY(20000, runner_has_ended(runner, id));
+        EVENTUALLY(60000, runner_has_ended(runner, id));
         struct reply *reply = runner_result(runner, id);
         assert_json_text(reply->json, "reason", whole ? "interrupted" : "repo_error");
         reply_free(reply);
@@ -161,10 +161,10 @@ static void many_tasks_that_ask_together_cost_one_fetch(void **state)
     long before = asked();
     for (size_t i = 0; i < COUNT(ids); i++)
         ids[i] = runner_submit(runner, "cat d/in", fields);
-    EVENTUALLY(20000, helpers(0) == 16);
+    EVENTUALLY(60000, helpers(0) == 16);
     close(fd);
     for (size_t i = 0; i < COUNT(ids); i++) {
-        EVENTUALLY(30000, runner_has_ended(runner, ids[i]));
+        EVENTUALLY(60000, runner_has_ended(runner, ids[i]));
         reply_free(good(runner_result(runner, ids[i])));
         free(ids[i]);
     }

@@ -95,11 +95,11 @@ static void what_cannot_be_rebased_replaces_only_what_it_has_seen(void **state)
                          runner->shared, go);
     char *fields = textf("\"repoUrl\":\"file://%s/lease.git\"," PUSH, host.dir);
     char *id = runner_submit(runner, prompt, fields);
-    EVENTUALLY(20000, says(sh("ls %s", runner->shared), "ready"));
+    EVENTUALLY(60000, says(sh("ls %s", runner->shared), "ready"));
     char *theirs = sh("cd lw; git push -q origin HEAD:main; git rev-parse HEAD");
     theirs[strcspn(theirs, "\n")] = '\0';
     write_file(go, "", 0644);
-    EVENTUALLY(20000, runner_has_ended(runner, id));
+    EVENTUALLY(60000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     const cJSON *commit = json_at(reply->json, "gitCommit");
     assert_json_bool(commit, "pushed", true);
@@ -158,10 +158,10 @@ static void the_key_of_the_push_is_the_one_of_that_moment(void **state)
     char *fields =
         textf("\"repoUrl\":\"ssh://root@localhost:%d%s\"," PUSH, host.ssh_port, host.remote);
     char *id = runner_submit(own, prompt, fields);
-    EVENTUALLY(20000, says(sh("ls %s", own->shared), "ready"));
+    EVENTUALLY(60000, says(sh("ls %s", own->shared), "ready"));
     free(sh("cp k_ecdsa owner; cat k_ecdsa.pub >auth"));
     write_file(go, "", 0644);
-    EVENTUALLY(20000, runner_has_ended(own, id));
+    EVENTUALLY(60000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     free(sh("cp auth.all auth"));
     assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);

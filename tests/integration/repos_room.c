@@ -10,7 +10,7 @@ static bool packs_are_few(const char *state)
 {
     char *said =
         sh("for s in $(grep -l many.git %s/repos/*/state); do ls $(dirname $s)/git/objects/pack/"
-           "*.pack | wc -l; done",
+           "*.pack 2>/dev/null | wc -l; done", /* the janitor removes some meanwhile */
            state);
     bool few = number(said) > 0 && number(said) < 5;
     free(said);
@@ -46,9 +46,9 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
         free(sh("cd mw; date +%%N >n; git add -A; git commit -qm n%d; git push -q origin main", i));
         reply_free(good(in(own, "many.git", "true", "")));
     }
-    EVENTUALLY(20000, packs_are_few(own->state));
+    EVENTUALLY(60000, packs_are_few(own->state));
     write_file(go, "", 0644);
-    EVENTUALLY(20000, runner_has_ended(own, id));
+    EVENTUALLY(60000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", count);
     reply_free(reply);
@@ -56,9 +56,8 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     char *expected = textf("%d", number(count) + 26);
     assert_json_text(reply->json, "output", expected);
     reply_free(reply);
-    char *left = sh("find %s/repos -name repack 2>/dev/null || true", own->state);
-    assert_string_equal(left, "");
-    free(left);
+    EVENTUALLY(20000,
+               says(sh("find %s/repos -name repack 2>/dev/null | wc -l", own->state), "0\n"));
     free(expected);
     free(id);
     free(count);
@@ -88,7 +87,7 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
     await_begun(go);
     reply_free(good(in(own, "c_old.git", "true", "")));
     reply_free(good(in(own, "c_new.git", "true", "")));
-    EVENTUALLY(20000, says(sh("grep -l c_old.git %s/repos/*/state 2>/dev/null || echo evicted",
+    EVENTUALLY(60000, says(sh("grep -l c_old.git %s/repos/*/state 2>/dev/null || echo evicted",
                               own->state),
                            "evicted"));
     char *path = textf("/tasks/%s", id);
@@ -96,7 +95,7 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
     assert_json_text(reply->json, "status", "running");
     reply_free(reply);
     write_file(go, "", 0644);
-    EVENTUALLY(20000, runner_has_ended(own, id));
+    EVENTUALLY(60000, runner_has_ended(own, id));
     reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", "3000000");
     reply_free(reply);
@@ -174,7 +173,7 @@ static bool complains_of_room(const struct runner *own, long from)
 
 static void assert_it_ended(struct runner *own, const char *id, int kib)
 {
-    EVENTUALLY(20000, runner_has_ended(own, id));
+    EVENTUALLY(60000, runner_has_ended(own, id));
     struct reply *reply = runner_result(own, id);
     bool good = cJSON_IsTrue(json_at(reply->json, "success"));
     const cJSON *error = json_at(reply->json, "error");
@@ -195,7 +194,7 @@ static void run_with_room_of(struct runner *own, const char *small, int kib)
     char *ids[COUNT(more)] = {NULL};
     long from = file_size(own->log);
     free(sh("cd '%s'; n=$(($(df --output=avail -k . | tail -1) - %d)); [ $n -le 0 ] ||"
-            " head -c ${n}k /dev/zero >fill",
+            " head -c ${n}k /dev/zero >fill || true", /* the runner writes, too */
             small, kib));
     for (size_t i = 0; i < COUNT(more); i++) {
         char *fields = textf("\"repoUrl\":\"file://%s\"%s", host.remote, more[i]);
@@ -212,7 +211,7 @@ static void run_with_room_of(struct runner *own, const char *small, int kib)
     reply_free(runner_post(own, "/oauth/refresh", "{}"));
     for (size_t i = 0; i < COUNT(more); i++)
         if (ids[i])
-            EVENTUALLY(20000, runner_has_ended(own, ids[i]) || complains_of_room(own, from));
+            EVENTUALLY(60000, runner_has_ended(own, ids[i]) || complains_of_room(own, from));
     free(sh("rm -f '%s/fill'", small));
     for (size_t i = 0; i < COUNT(more); i++)
         if (ids[i])
@@ -244,7 +243,7 @@ static void a_full_disk_ends_tasks_clearly_and_harms_nothing(void **state)
     reply = runner_get(own, "/tasks?status=running");
     assert_null(strstr(reply->body, "\"id\""));
     reply_free(reply);
-    assert_int_equal(runner_stop(own, 20000), 0);
+    assert_int_equal(runner_stop(own, 60000), 0);
     assert_true(
         says(sh("for f in '%s'/*.db; do sqlite3 $f 'pragma integrity_check'; done", own->state),
              "ok\n"));
@@ -255,8 +254,8 @@ static void a_full_disk_ends_tasks_clearly_and_harms_nothing(void **state)
     assert_status(reply, 200);
     reply_free(reply);
     assert_login_is_whole(own, tokens);
-    runner_stop(own, 20000);
-    free(sh("umount '%s'", small));
+    runner_stop(own, 60000);
+    free(sh("umount -l '%s'", small)); /* the runner's last processes may still be there */
     runner_free(own);
     api_free(tokens);
     free(fields);

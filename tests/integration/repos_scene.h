@@ -53,7 +53,7 @@ static inline int stop_all(void **state)
 {
     (void)state;
     if (runner && file_system) {
-        runner_stop(runner, 10000);
+        runner_stop(runner, 60000);
         umount2(runner->state, MNT_DETACH);
     }
     runner_free(runner);

@@ -49,7 +49,7 @@ static void without_a_network_stale_is_only_given_to_who_takes_it(void **state)
     int status;
     kill(host.nginx, SIGCONT);
     kill(host.nginx, SIGTERM);
-    assert_true(proc_wait(host.nginx, 5000, &status));
+    assert_true(proc_wait(host.nginx, 20000, &status));
     host.nginx = 0;
     struct reply *reply = runner_execute(runner, "true", fields);
     assert_json_bool(reply->json, "success", false);
@@ -96,15 +96,15 @@ static void mirrors_are_listed_held_and_removed(void **state)
     (void)state;
     need_host();
     char *fields = file_fields("");
-    char *id = runner_submit(runner, "sleep 30", fields);
-    runner_await(runner, id, "running", 10000);
-    EVENTUALLY(5000, some_repository_is_in_use());
+    char *id = runner_submit(runner, "sleep 600", fields);
+    runner_await(runner, id, "running", 20000);
+    EVENTUALLY(20000, some_repository_is_in_use());
     struct reply *reply = runner_delete(runner, "/repos");
     assert_problem(reply, 409, "conflict");
     reply_free(reply);
     char *cancel = textf("/tasks/%s", id);
     reply_free(runner_delete(runner, cancel));
-    runner_await(runner, id, "cancelled", 10000);
+    runner_await(runner, id, "cancelled", 20000);
     reply = runner_get(runner, "/repos");
     assert_status(reply, 200);
     assert_null(strstr(reply->body, TOKEN));

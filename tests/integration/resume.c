@@ -110,7 +110,7 @@ static void a_task_that_failed_can_be_gone_on_with(void **state)
     assert_goes_on(runner, session, "[[text:yes]] failmark2", "failmark2", "failmark1");
     free(session);
     reply_free(reply);
-    char *limit = textf("\"timeout_ms\":%d", 10000 * slowness());
+    char *limit = textf("\"timeout_ms\":%d", 25000 * slowness());
     reply = runner_ran(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3", limit);
     free(limit);
     assert_json_text(reply->json, "reason", "timeout");
@@ -160,8 +160,8 @@ static char *session_in_stream(const struct runner *at, const char *id)
 {
     char *path = textf("/tasks/%s/events", id);
     struct stream *stream = stream_open(at->base, "GET", path, RUNNER_AUTH, NULL);
-    stream_until(stream, "\"session_id\":\"", 20000);
-    stream_until(stream, "\"tools\"", 20000);
+    stream_until(stream, "\"session_id\":\"", 60000);
+    stream_until(stream, "\"tools\"", 60000);
     const char *session = strstr(stream->body, "\"session_id\":\"") + strlen("\"session_id\":\"");
     char *copy = strndup(session, 36);
     stream_free(stream);
@@ -178,7 +178,7 @@ static void a_session_is_in_use_by_one_task_at_a_time(void **state)
     char *maker =
         runner_submit(own, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] leasemark1", "");
     char *session = session_in_stream(own, maker), *more = resume_of(session);
-    EVENTUALLY(20000, asked_times(api, "leasemark1") == 2);
+    EVENTUALLY(60000, asked_times(api, "leasemark1") == 2);
     assert_in_use(own, more, maker);
     char *path = textf("/tasks/%s", maker);
     reply_free(runner_delete(own, path));
@@ -191,7 +191,7 @@ static void a_session_is_in_use_by_one_task_at_a_time(void **state)
     reply_free(runner_delete(own, path));
     runner_await(own, pending, "running", 20000);
     assert_in_use(own, more, pending);
-    EVENTUALLY(20000, asked_times(api, "leasemark3") == 1);
+    EVENTUALLY(60000, asked_times(api, "leasemark3") == 1);
     assert_asked(api, "leasemark3", "messages", "leasemark1");
     runner_crash(own); /* what the crashed task had added is gone, and what was there before is
                         * whole */

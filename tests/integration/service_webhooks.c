@@ -21,6 +21,22 @@ struct receiver {
     char *bodies[SEEN_MAX], *heads[SEEN_MAX], ids[SEEN_MAX][80];
 };
 
+/* How many webhooks have come. One comes again when it was delivered just before its sender died.
+ */
+static int webhooks_of(struct receiver *r)
+{
+    int count = 0;
+    pthread_mutex_lock(&r->lock);
+    for (int i = 0; i < r->count && i < SEEN_MAX; i++) {
+        bool known = false;
+        for (int k = 0; k < i; k++)
+            known |= strcmp(r->ids[k], r->ids[i]) == 0;
+        count += !known;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return count;
+}
+
 static bool receive(struct loopback_call *call, void *arg)
 {
     struct receiver *r = arg;
@@ -119,7 +135,7 @@ static void the_execution_hands_the_webhook_in(void **state)
     assert_non_null(strstr(receiver->heads[0], "X-Webhook-Signature: sha256="));
     runner_start(other);
     assert_result(other, "told", "completed");
-    assert_int_equal(receiver->count, 1);
+    assert_int_equal(webhooks_of(receiver), 1);
     free(more);
     receiver_free(receiver);
 }
@@ -162,6 +178,7 @@ static void whoever_runs_next_delivers_what_nobody_is_left_for(void **state)
     assert_no_trace("hunter2"); /* where it goes is a secret, too */
     runner_crash(runner);
     cloud_control(cloud, "{\"killExecutions\":true}");
+    EVENTUALLY(END_MS, cloud_number("running") == 0);
     /* a heartbeat is believed for a while: this one has stopped */
     reply_free(cloud_call(cloud, "DELETE",
                           "/storage/v1/b/" CLOUD_BUCKET "/o/sessions%2Flost%2Fheartbeat.json",

@@ -207,24 +207,30 @@ static int begin_long(const char *id)
     return fd;
 }
 
+/* Whether the task that the session shows has begun; false when it is the one of an earlier
+ * command, which has ended. */
+static bool has_begun(const char *path)
+{
+    struct reply *reply = runner_get(runner, path);
+    const char *task = reply->json ? json_text(reply->json, "taskId") : "";
+    char *events = *task ? textf("/tasks/%s/events", task) : NULL;
+    reply_free(reply);
+    if (!events)
+        return false;
+    struct stream *stream = stream_open(runner->base, "GET", events, RUNNER_AUTH, NULL);
+    int64_t until = now_ms() + END_MS * slowness();
+    while (!strstr(stream->body, "begun") && !stream->closed && !stream->ended && now_ms() < until)
+        stream_read(stream, 100);
+    bool begun = strstr(stream->body, "begun") != NULL;
+    stream_free(stream);
+    free(events);
+    return begun;
+}
+
 static void await_begun(const char *id)
 {
     char *path = textf("/sessions/%s", id);
-    char *task = NULL;
-    for (int64_t until = now_ms() + END_MS * slowness(); !task;) {
-        assert_true(now_ms() < until);
-        struct reply *reply = runner_get(runner, path);
-        const char *text = reply->json ? json_text(reply->json, "taskId") : "";
-        if (*text)
-            task = strdup(text);
-        reply_free(reply);
-    }
-    char *events = textf("/tasks/%s/events", task);
-    struct stream *stream = stream_open(runner->base, "GET", events, RUNNER_AUTH, NULL);
-    stream_until(stream, "begun", END_MS * slowness());
-    stream_free(stream);
-    free(events);
-    free(task);
+    EVENTUALLY(END_MS, has_begun(path));
     free(path);
 }
 
@@ -263,7 +269,7 @@ static void a_change_from_elsewhere_is_not_written_over(void **state)
         assert_true(cJSON_HasObjectItem(was, members[i]));
     assert_json_text(was, "cwd", "/tmp");
     assert_json_text(was, "env_vars.A", "1");
-    char *slow = textf("{\"command\":\"echo begun; sleep %d; echo mine >mine\"}", 6 * slowness());
+    char *slow = textf("{\"command\":\"echo begun; sleep %d; echo mine >mine\"}", 15 * slowness());
     int fd = http_begin(runner->base, "POST", "/sessions/g/exec", RUNNER_AUTH, slow);
     free(slow);
     await_begun("g");
@@ -320,6 +326,19 @@ static void kill_executions(void)
     closedir(dir);
 }
 
+static bool nothing_is_stored(const char *id)
+{
+    char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o?prefix=sessions%%2F%s%%2F", id);
+    char *name = textf("sessions/%s/", id);
+    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
+    assert_status(reply, 200);
+    bool nothing = !strstr(reply->body, name);
+    reply_free(reply);
+    free(name);
+    free(path);
+    return nothing;
+}
+
 static void it_is_the_session_before_or_after_whatever_dies(void **state)
 {
     (void)state;
@@ -349,12 +368,7 @@ static void it_is_the_session_before_or_after_whatever_dies(void **state)
     assert_json_text(reply->json, "stdout", "after\n");
     reply_free(reply);
     drop("k");
-    reply =
-        cloud_call(cloud, "GET", "/storage/v1/b/" CLOUD_BUCKET "/o?prefix=sessions%2Fk%2F", NULL);
-    assert_status(reply, 200);
-    if (strstr(reply->body, "sessions/k/"))
-        fail_msg("left: %.2000s", reply->body);
-    reply_free(reply);
+    EVENTUALLY(60000, nothing_is_stored("k"));
 }
 
 /* ---- warm executions ---- */

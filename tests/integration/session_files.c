@@ -435,7 +435,7 @@ static void a_cut_upload_leaves_nothing(void **state)
         textf("PUT %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: 5\r\n\r\nwh", path);
     http_send_text(fd, head);
     close(fd);
-    EVENTUALLY(10000, !inputs_have_parts(shared));
+    EVENTUALLY(20000, !inputs_have_parts(shared));
     struct reply *reply = session_send(get(), "PUT", path, "whole", 5);
     assert_status(reply, 201);
     reply_free(reply);
@@ -456,7 +456,7 @@ static void uploads_of_one_hash_at_once_are_one(void **state)
         int first = http_connect(get()->base), second = http_connect(get()->base);
         http_send_text(first, head);
         http_send(first, data, size / 2);
-        EVENTUALLY(10000, inputs_have_parts(shared));
+        EVENTUALLY(20000, inputs_have_parts(shared));
         http_send_text(second, head);
         http_send(second, data, size / 2);
         if (cut)

@@ -13,6 +13,7 @@
 
 #define ROUNDS 8
 #define MOMENTS_US 12000
+#define MARK "654365436543" /* in no other process's command line */
 
 static unsigned seed;
 
@@ -63,12 +64,12 @@ static void a_kill_leaves_the_state_before_or_after(void **state)
                           "/dev/zero | tr '\\0' b)",
                           ""));
     for (int i = 1; i <= ROUNDS; i++) {
-        struct done *done = session_run(runner, "k", "sleep 6543", "\"background\":true");
+        struct done *done = session_run(runner, "k", "sleep " MARK, "\"background\":true");
         char *path = textf("/sessions/k/processes/%d", done->pid);
         int known = look(runner);
         done_free(done);
         kill_in_the_middle(runner, i);
-        EVENTUALLY(20000, proc_with_argument("6543") == 0);
+        EVENTUALLY(20000, proc_with_argument(MARK) == 0);
         runner_start(runner);
         int now = look(runner);
         if (now != known && now != i)

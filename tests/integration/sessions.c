@@ -317,7 +317,7 @@ static void a_caller_that_goes_away_ends_its_command(void **state)
     struct reply *reply;
     EVENTUALLY(20000, is_running("a"));
     close(fd);
-    EVENTUALLY(10000,
+    EVENTUALLY(20000,
                (reply = runner_post(get(), "/sessions/a/exec", "{\"command\":\"true\"}"),
                 reply->status == 200 ? (reply_free(reply), true) : (reply_free(reply), false)));
 }
@@ -350,6 +350,14 @@ static int member(const char *path, const char *name)
     return number;
 }
 
+static bool logs_say(const struct runner *runner, const char *path, const char *text)
+{
+    struct reply *reply = runner_get(runner, path);
+    bool say = reply->status == 200 && strstr(reply->body, text);
+    reply_free(reply);
+    return say;
+}
+
 static void background_processes_are_listed_logged_and_ended(void **state)
 {
     (void)state;
@@ -365,7 +373,8 @@ static void background_processes_are_listed_logged_and_ended(void **state)
     assert_status(reply, 200);
     reply_free(reply);
     assert_int_equal(member(wait, "running"), 0);
-    EVENTUALLY(5000, member(path, "exit_code") == 6);
+    EVENTUALLY(20000, member(path, "exit_code") == 6);
+    EVENTUALLY(20000, logs_say(get(), logs, "got hello\n"));
     reply = runner_get(get(), logs);
     assert_non_null(strstr(reply->body, "begun\n"));
     assert_non_null(strstr(reply->body, "hello\n"));
@@ -392,9 +401,7 @@ static void a_process_that_does_not_listen_is_killed(void **state)
         run("a", "trap '' TERM; echo ready; sleep 600; sleep 601", "\"background\":true");
     char *path = textf("/sessions/a/processes/%d", done->pid), *logs = textf("%s/logs", path);
     struct reply *reply;
-    EVENTUALLY(5000, (reply = runner_get(get(), logs), strstr(reply->body, "ready")
-                                                           ? (reply_free(reply), true)
-                                                           : (reply_free(reply), false)));
+    EVENTUALLY(20000, logs_say(get(), logs, "ready"));
     reply = runner_delete(get(), path);
     assert_status(reply, 200);
     assert_string_equal(cJSON_GetObjectItem(reply->json, "status")->valuestring, "terminated");
@@ -515,7 +522,7 @@ static void two_hundred_sessions_do_not_see_each_other(void **state)
     enum { MANY = 200 };
     for (int i = 0; i < MANY; i++) {
         char *id = textf("many%d", i),
-             *command = textf("echo %d >x; export N=%d; sleep 99913 & true", i, i);
+             *command = textf("echo %d >x; export N=%d; sleep 999139991399913 & true", i, i);
         session_make(get(), id);
         expect(id, command, 0, "");
         free(id), free(command);
@@ -523,13 +530,13 @@ static void two_hundred_sessions_do_not_see_each_other(void **state)
     for (int i = 0; i < MANY; i++) {
         char *id = textf("many%d", i), *path = textf("/sessions/%s", id),
              *seen = textf("%d\n%d\n1\n", i, i);
-        expect(id, "cat x; echo $N; ps -eo args | grep -c '^sleep 99913'", 0, seen);
+        expect(id, "cat x; echo $N; ps -eo args | grep -c '^sleep 999139991399913'", 0, seen);
         struct reply *reply = runner_delete(get(), path);
         assert_status(reply, 200);
         reply_free(reply);
         free(id), free(path), free(seen);
     }
-    EVENTUALLY(20000, proc_with_argument("99913") == 0);
+    EVENTUALLY(20000, proc_with_argument("999139991399913") == 0);
 }
 
 static void a_killed_runner_loses_processes_and_nothing_else(void **state)
@@ -540,15 +547,18 @@ static void a_killed_runner_loses_processes_and_nothing_else(void **state)
     session_make(runner, "k");
     done_free(session_run(runner, "k",
                           "cd /tmp; export A=1; f() { echo f; }; echo data >/workspace/file", ""));
-    struct done *done = session_run(runner, "k", "echo logged; sleep 7777", "\"background\":true");
+    struct done *done =
+        session_run(runner, "k", "echo logged; sleep 777777777777", "\"background\":true");
     char *path = textf("/sessions/k/processes/%d", done->pid), *logs = textf("%s/logs", path);
     done_free(done);
+    EVENTUALLY(20000, logs_say(runner, logs, "logged\n"));
     int fd = http_begin(runner->base, "POST", "/sessions/k/exec", RUNNER_AUTH,
-                        "{\"command\":\"export A=2; sleep 7778\"}");
-    EVENTUALLY(10000, proc_with_argument("7778") > 0);
+                        "{\"command\":\"export A=2; sleep 777877787778\"}");
+    EVENTUALLY(20000, proc_with_argument("777877787778") > 0);
     runner_crash(runner);
     close(fd);
-    EVENTUALLY(10000, proc_with_argument("7777") == 0 && proc_with_argument("7778") == 0);
+    EVENTUALLY(20000,
+               proc_with_argument("777777777777") == 0 && proc_with_argument("777877787778") == 0);
     runner_start(runner);
     done = session_run(runner, "k", "echo $A $PWD; f; cat /workspace/file", "");
     assert_string_equal(done->out, "1 /tmp\nf\ndata\n");

@@ -154,7 +154,7 @@ static void start_all(const struct runner *runner)
         free(json);
         free(fields);
     }
-    EVENTUALLY(10000, slots_are_full(runner) || callers_that_do_not_wait() > 0);
+    EVENTUALLY(20000, slots_are_full(runner) || callers_that_do_not_wait() > 0);
     assert_int_equal(callers_that_do_not_wait(), 0);
     for (size_t i = 0; i < DRIPPERS; i++)
         dripper_connect(runner, &drippers[i], i % 2);
@@ -170,11 +170,11 @@ static void health_and_cancel_answer_whoever_is_slow(void **state)
     reply_free(http_call(runner->base, "GET", "/health", NULL, NULL));
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     start_all(runner);
-    EVENTUALLY(10000, (drip(runner), proc_fds(runner->pid) > fds + CALLERS));
+    EVENTUALLY(20000, (drip(runner), proc_fds(runner->pid) > fds + CALLERS));
     look(runner, "/health");
     look(runner, "/healthz");
     cancel_some(runner);
-    struct reply *reply = http_read(callers[CALLERS - 1], 5000);
+    struct reply *reply = http_read(callers[CALLERS - 1], 20000);
     assert_json_text(reply->json, "reason", "cancelled");
     reply_free(reply);
     for (size_t i = 0; i < DRIPPERS; i++)
@@ -182,7 +182,7 @@ static void health_and_cancel_answer_whoever_is_slow(void **state)
     for (size_t i = 0; i < CALLERS; i++)
         close(callers[i]);
     EVENTUALLY(20000, proc_fds(runner->pid) <= fds + STORE_FDS);
-    EVENTUALLY(5000, proc_threads(runner->pid) <= threads + 1);
+    EVENTUALLY(20000, proc_threads(runner->pid) <= threads + 1);
     runner_free(runner);
 }
 

@@ -18,12 +18,18 @@ static char *submit_async(const struct runner *to, const char *prompt, const cha
     return id;
 }
 
-/* The contents of the task's events file. */
+static bool has_last_event(const char *text)
+{
+    const char *done = strstr(text, "\nevent: done\n");
+    return done && strstr(done, "\n\n");
+}
+
+/* The contents of the events file of a task that ends: the last event is written a moment after the
+ * state is known. */
 static char *file_of(const struct runner *of, const char *id)
 {
-    char *path = textf("%s/tasks/%s/events", of->state, id);
-    char *text = read_file(path, NULL);
-    assert_non_null(text);
+    char *path = textf("%s/tasks/%s/events", of->state, id), *text = NULL;
+    EVENTUALLY(20000, (free(text), text = read_file(path, NULL)) && has_last_event(text));
     free(path);
     return text;
 }
@@ -49,8 +55,8 @@ static void run_streams_a_task_from_its_first_event_to_done(void **state)
     struct stream *stream = run(shared()->base, "standin: tick 3 400", "");
     char *id = task_of(stream);
     assert_int_equal(strncmp(stream->body, "id: 0\nevent: task\ndata: {", 25), 0);
-    stream_until(stream, "\n\n:\n\n", 2000);
-    stream_until_end(stream, 10000);
+    stream_until(stream, "\n\n:\n\n", 20000);
+    stream_until_end(stream, 20000);
     assert_header(stream, "Content-Type: text/event-stream\r\n");
     assert_header(stream, "Cache-Control: no-cache, no-transform\r\n");
     assert_header(stream, "X-Accel-Buffering: no\r\n");
@@ -97,7 +103,7 @@ static void run_async_answers_at_once_and_survives_a_crash(void **state)
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
     char *busy = submit_async(own, "standin: hang-middle", "");
-    runner_await(own, busy, "running", 5000); /* otherwise it would run again after each restart */
+    runner_await(own, busy, "running", 20000); /* otherwise it would run again after each restart */
     struct reply *reply = runner_post(own, "/run-async", "{\"prompt\":\"later\"}");
     assert_status(reply, 202);
     char location[128], *id = strdup(json_text(reply->json, "taskId"));
@@ -109,7 +115,7 @@ static void run_async_answers_at_once_and_survives_a_crash(void **state)
     assert_string_equal(location, path);
     runner_crash(own);
     runner_start(own);
-    runner_await(own, id, "completed", 10000);
+    runner_await(own, id, "completed", 60000);
     free(busy);
     free(path);
     free(events);
@@ -126,23 +132,23 @@ static void who_goes_away_cancels_what_run_started_and_nothing_else(void **state
     struct stream *detached = run(runner->base, forever, "\"detach\":true");
     char *ids[] = {task_of(attached), task_of(detached), submit_async(runner, forever, "")};
     struct stream *reader = follow(runner->base, ids[2], "");
-    stream_until(reader, "\"assistant\"", 5000);
-    stream_until(attached, "\"assistant\"", 5000);
-    stream_until(detached, "\"assistant\"", 5000);
+    stream_until(reader, "\"assistant\"", 20000);
+    stream_until(attached, "\"assistant\"", 20000);
+    stream_until(detached, "\"assistant\"", 20000);
     struct stream *witness = follow(runner->base, ids[0], "");
-    stream_until(witness, "\"assistant\"", 5000);
+    stream_until(witness, "\"assistant\"", 20000);
     stream_free(attached);
     stream_free(detached);
     stream_free(reader);
-    stream_until_end(witness, 10000);
+    stream_until_end(witness, 20000);
     assert_int_equal(stream_count(witness, "\nevent: cancelled\n"), 1);
     assert_int_equal(stream_count(witness, "\nevent: done\n"), 1);
-    runner_await(runner, ids[0], "cancelled", 10000);
+    runner_await(runner, ids[0], "cancelled", 20000);
     for (size_t i = 1; i < COUNT(ids); i++) {
         char *path = textf("/tasks/%s", ids[i]);
         runner_await(runner, ids[i], "running", 100);
         reply_free(runner_delete(runner, path));
-        runner_await(runner, ids[i], "cancelled", 10000);
+        runner_await(runner, ids[i], "cancelled", 20000);
         free(path);
     }
     for (size_t i = 0; i < COUNT(ids); i++)
@@ -157,7 +163,7 @@ static void cut_and_resume(const char *id, const char *file, size_t cut)
     long last;
     char headers[80] = "";
     struct stream *first = follow(runner->base, id, "");
-    assert_true(stream_until_size(first, cut, 10000));
+    assert_true(stream_until_size(first, cut, 20000));
     assert_memory_equal(first->body, file, cut);
     size_t have = whole_part(first->body, cut, &last);
     stream_free(first);
@@ -169,7 +175,7 @@ static void cut_and_resume(const char *id, const char *file, size_t cut)
         assert_false(stream_until_size(second, 1, 10000));
         assert_int_equal(second->status, 204);
     } else {
-        stream_until_end(second, 10000);
+        stream_until_end(second, 20000);
         assert_string_equal(second->body, file + have);
     }
     stream_free(second);
@@ -179,9 +185,9 @@ static void a_stream_cut_anywhere_resumes_without_loss_or_repeat(void **state)
 {
     (void)state;
     char *id = submit_async(shared(), "standin: lines 60 700", "");
-    runner_await(runner, id, "completed", 10000);
+    runner_await(runner, id, "completed", 60000);
     struct stream *all = follow(runner->base, id, "");
-    stream_until_end(all, 10000);
+    stream_until_end(all, 20000);
     char *file = file_of(runner, id);
     assert_string_equal(all->body, file);
     unsigned short seed[3] = {3, 1, 4};
@@ -224,7 +230,7 @@ static void an_offset_that_is_no_events_is_refused(void **state)
 {
     (void)state;
     char *id = submit_async(shared(), "standin: tick 2 1", "");
-    runner_await(runner, id, "completed", 10000);
+    runner_await(runner, id, "completed", 60000);
     char *file = file_of(runner, id);
     static const struct {
         const char *query, *headers;
@@ -270,7 +276,7 @@ static void json_lines_hold_the_same_events(void **state)
     for (size_t i = 0; i < COUNT(prompts); i++) {
         char *id = submit_async(shared(), prompts[i], "");
         struct stream *lines = follow(runner->base, id, LINES_TYPE);
-        stream_until_end(lines, 20000);
+        stream_until_end(lines, 60000);
         assert_header(lines, "Content-Type: application/x-ndjson\r\n");
         char *file = file_of(runner, id), *save = NULL, *at = file;
         for (char *line = strtok_r(lines->body, "\n", &save); line;
@@ -304,7 +310,7 @@ static void a_restart_of_the_runner_loses_nothing(void **state)
     runner_start(own);
     char *id = submit_async(own, "standin: tick 1000 20", "");
     struct stream *before = follow(own->base, id, "");
-    stream_until(before, "tick 10", 10000);
+    stream_until(before, "tick 10", 20000);
     runner_crash(own);
     while (stream_read(before, 5000))
         continue;
@@ -313,7 +319,7 @@ static void a_restart_of_the_runner_loses_nothing(void **state)
     runner_start(own);
     char *headers = textf("Last-Event-ID: %ld\r\n", last);
     struct stream *after = follow(own->base, id, headers);
-    stream_until_end(after, 10000);
+    stream_until_end(after, 20000);
     char *file = file_of(own, id);
     before->body[have] = '\0';
     char *joined = textf("%s%s", before->body, after->body);
@@ -335,21 +341,21 @@ static void a_stopping_runner_ends_its_streams(void **state)
     struct runner *own = runner_new();
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
-    char *running = submit_async(own, "standin: tick 10 100", "");
+    char *running = submit_async(own, "standin: tick 50 100", "");
     char *waiting = submit_async(own, "standin: ok x", "");
     struct stream *of_running = follow(own->base, running, "");
     struct stream *of_waiting = follow(own->base, waiting, "");
-    stream_until(of_running, "tick 0", 5000);
-    stream_until(of_waiting, "event: task", 5000);
-    assert_int_equal(runner_stop(own, 20000), 0);
-    stream_until_end(of_running, 1000);
-    stream_until_end(of_waiting, 1000);
+    stream_until(of_running, "tick 0", 20000);
+    stream_until(of_waiting, "event: task", 20000);
+    assert_int_equal(runner_stop(own, 60000), 0);
+    stream_until_end(of_running, 20000);
+    stream_until_end(of_waiting, 20000);
     assert_int_equal(stream_count(of_running, "\nevent: done\n"), 1);
     assert_int_equal(stream_count(of_waiting, "\nevent: done\n"), 0);
     stream_free(of_running);
     stream_free(of_waiting);
     runner_start(own);
-    runner_await(own, waiting, "completed", 10000);
+    runner_await(own, waiting, "completed", 60000);
     free(running);
     free(waiting);
     runner_free(own);
@@ -361,9 +367,9 @@ static void a_reader_that_stops_slows_nobody_and_misses_nothing(void **state)
     char *id = submit_async(shared(), "standin: print-bytes 30000000", "");
     struct stream *stopped = follow(runner->base, id, "");
     struct stream *reader = follow(runner->base, id, "");
-    stream_until_end(reader, 30000); /* meanwhile nothing is read from the other stream */
-    runner_await(runner, id, "completed", 10000);
-    stream_until_end(stopped, 30000);
+    stream_until_end(reader, 120000); /* meanwhile nothing is read from the other stream */
+    runner_await(runner, id, "completed", 60000);
+    stream_until_end(stopped, 120000);
     drop_heartbeats(stopped->body);
     drop_heartbeats(reader->body);
     char *file = file_of(runner, id);

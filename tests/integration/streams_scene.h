@@ -37,8 +37,8 @@ static inline struct stream *follow(const char *base, const char *id, const char
 /* The id of the task that the stream follows. */
 static inline char *task_of(struct stream *stream)
 {
-    stream_until(stream, "\"taskId\":\"", 10000);
-    stream_until(stream, "\n\n", 10000);
+    stream_until(stream, "\"taskId\":\"", 20000);
+    stream_until(stream, "\n\n", 20000);
     const char *id = strstr(stream->body, "\"taskId\":\"") + strlen("\"taskId\":\"");
     return strndup(id, strcspn(id, "\""));
 }

@@ -9,17 +9,17 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FIRST_EVENT_S = 2, IDLE_S = 3, GRACE_S = 1, KILL_S = 1 };
+enum { FIRST_EVENT_S = 5, IDLE_S = 7, GRACE_S = 1, KILL_S = 1 }; /* as in the settings */
 
 /* The time that a case may take in addition to the deadlines that it meets. */
-enum { SPARE_MS = 2500 };
+enum { SPARE_MS = 8000 };
 
 static struct runner *runner;
 
 static const char *const settings[] = {"FIRST_EVENT_SECONDS",
-                                       "2",
+                                       "5",
                                        "IDLE_SECONDS",
-                                       "3",
+                                       "7",
                                        "RESULT_GRACE_SECONDS",
                                        "1",
                                        "KILL_GRACE_SECONDS",
@@ -121,7 +121,7 @@ static void every_misbehaviour_has_its_reason_and_leaves_nothing(void **state)
                         (long long)reply->total_ms, reply->body);
             wrong++;
         }
-        EVENTUALLY(1000, runner_task_processes(runner) == 0);
+        EVENTUALLY(20000, runner_task_processes(runner) == 0);
         reply_free(reply);
     }
     assert_int_equal(wrong, 0);
@@ -178,7 +178,7 @@ static void what_called_setsid_and_double_forked_is_ended_too(void **state)
         char *prompt = textf("standin: %s %s", ways[i], path);
         struct reply *reply = runner_execute(runner, prompt, "");
         assert_json_bool(reply->json, "success", true);
-        EVENTUALLY(3000, runner_task_processes(runner) == 0);
+        EVENTUALLY(20000, runner_task_processes(runner) == 0);
         assert_true(has_stopped(path));
         reply_free(reply);
         free(prompt);
@@ -193,13 +193,13 @@ static void a_daemon_dies_with_its_cancelled_task(void **state)
     char *path = textf("%s/cancelled-daemon", runner->shared);
     char *prompt = textf("standin: daemon-hang %s", path);
     char *id = runner_submit(runner, prompt, "");
-    EVENTUALLY(5000, file_size(path) > 8);
+    EVENTUALLY(20000, file_size(path) > 8);
     char *cancel = textf("/tasks/%s/cancel", id);
     struct reply *reply = runner_post(runner, cancel, "");
     assert_status(reply, 200);
     reply_free(reply);
-    runner_await(runner, id, "cancelled", 10000);
-    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    runner_await(runner, id, "cancelled", 20000);
+    EVENTUALLY(20000, runner_task_processes(runner) == 0);
     assert_true(has_stopped(path));
     free(cancel);
     free(id);
@@ -213,7 +213,7 @@ static void a_process_that_traps_term_has_time_to_clean_up(void **state)
     shared();
     char *path = textf("%s/cleaned-up", runner->shared);
     char *prompt = textf("standin: trap-term %s", path);
-    struct reply *reply = runner_execute(runner, prompt, "\"timeout_ms\":600");
+    struct reply *reply = runner_execute(runner, prompt, "\"timeout_ms\":4000");
     assert_json_text(reply->json, "reason", "timeout");
     assert_true(file_size(path) >= 0);
     reply_free(reply);
@@ -369,7 +369,7 @@ static void two_hundred_tasks_leave_no_descriptor_thread_or_child(void **state)
     (void)state;
     for (int i = 0; i < 20; i++)
         reply_free(runner_execute(shared(), "standin: ok warm", ""));
-    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    EVENTUALLY(20000, runner_task_processes(runner) == 0);
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     int children = proc_children(runner->pid);
     for (int i = 0; i < 200; i++) {
@@ -377,9 +377,9 @@ static void two_hundred_tasks_leave_no_descriptor_thread_or_child(void **state)
         assert_json_bool(reply->json, "success", true);
         reply_free(reply);
     }
-    EVENTUALLY(3000, proc_threads(runner->pid) <= threads);
-    EVENTUALLY(3000, proc_fds(runner->pid) <= fds + 2);
-    EVENTUALLY(3000, proc_children(runner->pid) <= children);
+    EVENTUALLY(20000, proc_threads(runner->pid) <= threads);
+    EVENTUALLY(20000, proc_fds(runner->pid) <= fds + 2);
+    EVENTUALLY(20000, proc_children(runner->pid) <= children);
 }
 
 static void memory_stays_flat_while_a_task_prints(void **state)

@@ -61,7 +61,7 @@ static void of_a_repository_only_what_changed_is_an_output(void **state)
 static void a_stream_and_a_timeout_keep_them_too(void **state)
 {
     (void)state;
-    struct reply *reply = command(get(), "echo p >output/p; sleep 600", "\"timeout_ms\":1500");
+    struct reply *reply = command(get(), "echo p >output/p; sleep 600", "\"timeout_ms\":5000");
     assert_json_text(reply->json, "reason", "timeout");
     has_output(get(), json_text(reply->json, "taskId"), "p", "p\n");
     reply_free(reply);

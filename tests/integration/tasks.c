@@ -163,13 +163,13 @@ static void events_replay_as_json_lines(void **state)
 static void events_come_while_the_task_runs(void **state)
 {
     (void)state;
-    char *id = runner_submit(shared(), "standin: tick 4 300", "");
+    char *id = runner_submit(shared(), "standin: tick 4 1500", "");
     char *path = textf("/tasks/%s/events", id);
     struct stream *events = stream_open(runner->base, "GET", path,
                                         RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
-    stream_until(events, "tick 0", 1000);
+    stream_until(events, "tick 0", 20000);
     runner_await(runner, id, "running", 100);
-    stream_until_end(events, 5000);
+    stream_until_end(events, 20000);
     assert_int_equal(stream_count(events, "\"event\":\"done\""), 1);
     assert_int_equal(stream_count(events, "tick 3"), 1);
     stream_free(events);
@@ -181,10 +181,13 @@ static void status_counts_what_runs(void **state)
 {
     (void)state;
     char *id = runner_submit(shared(), "standin: hang-middle", "");
-    runner_await(runner, id, "running", 5000);
-    struct reply *reply = runner_get(runner, "/tasks/status");
+    runner_await(runner, id, "running", 20000);
+    struct reply *reply = NULL;
+    /* a task gives up its slot a moment after its end is known: one of an earlier test may still
+     * have it */
+    EVENTUALLY(20000, (reply_free(reply), reply = runner_get(runner, "/tasks/status"),
+                       json_number(reply->json, "active") == 1));
     assert_status(reply, 200);
-    assert_json_number(reply->json, "active", 1);
     assert_json_number(reply->json, "max", 4);
     assert_json_text(reply->json, "tasks.0.taskId", id);
     assert_json_text(reply->json, "tasks.0.type", "claude");
@@ -213,20 +216,20 @@ static void cancel_works_in_three_spellings_and_twice(void **state)
         const char *body = strcmp(method, "POST") == 0 ? "" : NULL;
         char *id = runner_submit(shared(), "standin: ignore-term", "");
         char *path = textf("%s%s%s", spellings[i].before, id, spellings[i].after);
-        runner_await(runner, id, "running", 5000);
+        runner_await(runner, id, "running", 20000);
         for (int again = 0; again < 2; again++) {
             struct reply *reply = http_call(runner->base, method, path, RUNNER_AUTH, body);
             assert_status(reply, 200);
             reply_free(reply);
         }
-        runner_await(runner, id, "cancelled", 10000);
+        runner_await(runner, id, "cancelled", 20000);
         struct reply *after = http_call(runner->base, method, path, RUNNER_AUTH, body);
         assert_status(after, 200);
         assert_json_text(after->json, "status", "cancelled");
         assert_json_text(after->json, "taskId", id);
         assert_json_text(after->json, "message", "Task cancelled");
         reply_free(after);
-        EVENTUALLY(2000, runner_task_processes(runner) == 0);
+        EVENTUALLY(20000, runner_task_processes(runner) == 0);
         struct reply *result = runner_result(runner, id);
         assert_json_bool(result->json, "success", false);
         assert_json_text(result->json, "reason", "cancelled");
@@ -260,9 +263,9 @@ static void the_caller_of_a_cancelled_task_gets_its_answer(void **state)
     char *json = prompt_json("standin: hang-middle", "\"taskId\":\"cancel-me-1\"");
     int fd = http_begin(shared()->base, "POST", "/execute",
                         RUNNER_AUTH "Content-Type: application/json\r\n", json);
-    runner_await(runner, "cancel-me-1", "running", 5000);
+    runner_await(runner, "cancel-me-1", "running", 20000);
     reply_free(runner_delete(runner, "/tasks/cancel-me-1"));
-    struct reply *reply = http_read(fd, 10000);
+    struct reply *reply = http_read(fd, 20000);
     assert_status(reply, 200);
     assert_json_bool(reply->json, "success", false);
     assert_json_text(reply->json, "reason", "cancelled");
@@ -276,11 +279,11 @@ static void the_caller_of_a_cancelled_task_gets_its_answer(void **state)
 static void a_waiting_caller_hears_white_space_then_the_object(void **state)
 {
     (void)state;
-    struct reply *reply = runner_execute(shared(), "standin: sleep 1500", "");
+    struct reply *reply = runner_execute(shared(), "standin: sleep 5000", "");
     char coding[40] = "";
     assert_status(reply, 200);
     assert_true(reply_header(reply, "Transfer-Encoding", coding, sizeof coding));
-    assert_true(reply->head_ms < 1200 * slowness());
+    assert_true(reply->head_ms < 4000 * slowness()); /* long before the end */
     assert_true(reply->n_chunks >= 3);
     assert_true(strchr(" \t\r\n", reply->body[0]) != NULL);
     assert_json_text(reply->json, "output", "slept");
@@ -293,50 +296,51 @@ static void a_waiting_caller_hears_white_space_then_the_object(void **state)
 static void prefer_wait_gives_up_and_the_task_goes_on(void **state)
 {
     (void)state;
-    char *json = prompt_json("standin: sleep 2500", "");
+    char *json = prompt_json("standin: sleep 8000", "");
     struct reply *reply = http_call(shared()->base, "POST", "/execute",
                                     RUNNER_AUTH "Content-Type: application/json\r\n"
                                                 "Prefer: wait=1\r\n",
                                     json);
     assert_status(reply, 202);
-    assert_true(reply->total_ms < 2300 * slowness());
+    assert_true(reply->total_ms < 7000 * slowness());
     char location[200] = "";
     assert_true(reply_header(reply, "Location", location, sizeof location));
     char *expected = textf("/tasks/%s", json_text(reply->json, "taskId"));
     assert_string_equal(location, expected);
-    runner_await(runner, json_text(reply->json, "taskId"), "completed", 8000);
+    runner_await(runner, json_text(reply->json, "taskId"), "completed", 60000);
     reply_free(reply);
     free(expected);
     free(json);
 }
 
-/* Starts /execute with these fields, waits until it runs, and disconnects. Returns the state that
- * the task comes to. */
-static void go_away(const char *id, const char *more)
+/* Starts /execute with these fields for a task of so many milliseconds, waits until it runs, and
+ * disconnects. */
+static void go_away(const char *id, int ms, const char *more)
 {
     char *fields = textf("\"taskId\":\"%s\"%s", id, more);
-    char *json = prompt_json("standin: sleep 1500", fields);
+    char *prompt = textf("standin: sleep %d", ms), *json = prompt_json(prompt, fields);
     int fd = http_begin(shared()->base, "POST", "/execute",
                         RUNNER_AUTH "Content-Type: application/json\r\n", json);
-    runner_await(runner, id, "running", 5000);
+    runner_await(runner, id, "running", 20000);
     close(fd);
     free(json);
+    free(prompt);
     free(fields);
 }
 
 static void a_caller_that_goes_away_cancels_its_task(void **state)
 {
     (void)state;
-    go_away("gone-1", "");
-    runner_await(runner, "gone-1", "cancelled", 5000);
-    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    go_away("gone-1", 100000, "");
+    runner_await(runner, "gone-1", "cancelled", 20000);
+    EVENTUALLY(20000, runner_task_processes(runner) == 0);
 }
 
 static void a_detached_task_outlives_its_caller(void **state)
 {
     (void)state;
-    go_away("gone-2", ",\"detach\":true");
-    runner_await(runner, "gone-2", "completed", 8000);
+    go_away("gone-2", 1500, ",\"detach\":true");
+    runner_await(runner, "gone-2", "completed", 60000);
 }
 
 /* ---- identity ---- */
@@ -412,7 +416,7 @@ static void two_calls_at_once_with_one_key_run_one_task(void **state)
                                         "Idempotency-Key: race\r\n",
                             json);
     for (size_t i = 0; i < COUNT(fds); i++) {
-        struct reply *reply = http_read(fds[i], 10000);
+        struct reply *reply = http_read(fds[i], HTTP_DEADLINE_MS);
         assert_status(reply, 200);
         assert_json_text(reply->json, "output", "touched");
         reply_free(reply);

@@ -18,7 +18,7 @@ static void a_full_queue_is_429_with_retry_after(void **state)
     (void)state;
     struct runner *own = narrow("2");
     char *running = runner_submit(own, "standin: hang-middle", "");
-    runner_await(own, running, "running", 5000);
+    runner_await(own, running, "running", 20000);
     free(runner_submit(own, "standin: hang-middle", ""));
     free(runner_submit(own, "standin: hang-middle", ""));
     struct reply *reply = runner_execute(own, "standin: ok x", "");
@@ -40,14 +40,14 @@ static void a_queued_task_can_be_cancelled(void **state)
     (void)state;
     struct runner *own = narrow("10");
     char *running = runner_submit(own, "standin: hang-middle", "");
-    runner_await(own, running, "running", 5000);
+    runner_await(own, running, "running", 20000);
     char *queued = runner_submit(own, "standin: ok never", "");
-    runner_await(own, queued, "pending", 2000);
+    runner_await(own, queued, "pending", 20000);
     char *path = textf("/tasks/%s", queued);
     struct reply *reply = runner_delete(own, path);
     assert_status(reply, 200);
     reply_free(reply);
-    runner_await(own, queued, "cancelled", 2000);
+    runner_await(own, queued, "cancelled", 20000);
     free(path);
     free(queued);
     free(running);
@@ -62,8 +62,8 @@ static void higher_priorities_go_first_and_equals_in_order(void **state)
         int priority;
     } order[] = {{"a", 1}, {"b", 5}, {"c", 9}, {"d", 5}, {"e", 0}};
     struct runner *own = narrow("10");
-    char *first = runner_submit(own, "standin: sleep 1500", "");
-    runner_await(own, first, "running", 5000);
+    char *first = runner_submit(own, "standin: hang-middle", "");
+    runner_await(own, first, "running", 20000);
     char *ids[COUNT(order)];
     for (size_t i = 0; i < COUNT(order); i++) {
         char *prompt = textf("standin: ok %s", order[i].mark);
@@ -72,8 +72,11 @@ static void higher_priorities_go_first_and_equals_in_order(void **state)
         free(more);
         free(prompt);
     }
+    char *cancel = textf("/tasks/%s", first); /* now that all wait */
+    reply_free(runner_delete(own, cancel));
+    free(cancel);
     for (size_t i = 0; i < COUNT(order); i++)
-        runner_await(own, ids[i], "completed", 8000);
+        runner_await(own, ids[i], "completed", 60000);
     static const size_t expected[] = {2, 1, 3, 0, 4};
     char last[64] = "";
     for (size_t i = 0; i < COUNT(expected); i++) {
@@ -97,9 +100,9 @@ static void no_more_run_at_once_than_there_are_slots(void **state)
     (void)state;
     char *ids[10];
     for (size_t i = 0; i < COUNT(ids); i++)
-        ids[i] = runner_submit(shared(), "standin: sleep 300", "");
+        ids[i] = runner_submit(shared(), "standin: sleep 2000", "");
     size_t most = 0;
-    int64_t end = now_ms() + 10000 * slowness();
+    int64_t end = now_ms() + 60000 * slowness();
     for (bool done = false; !done;) {
         size_t now = runner_task_processes(runner);
         most = now > most ? now : most;

@@ -19,7 +19,7 @@ static inline struct runner *shared(void)
 
 static inline void await_ended(const char *id)
 {
-    int64_t end = now_ms() + 10000 * slowness();
+    int64_t end = now_ms() + 60000 * slowness();
     for (bool ended = false; !ended;) {
         char *now = runner_task_state(runner, id);
         ended = strcmp(now, "completed") == 0 || strcmp(now, "failed") == 0 ||

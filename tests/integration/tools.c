@@ -37,7 +37,7 @@ static bool find_name(void)
  * server. */
 static void start_registry(void)
 {
-    registry_port = host.web_port + 2;
+    registry_port = port_reserve();
     free(sh("mkdir -p reg/simple/hello-gate reg/tgz/package w1; cd reg;"
             " printf '{\"name\":\"hello-gate\",\"version\":\"1.0.0\"}' >tgz/package/package.json;"
             " tar -C tgz -czf hello-gate-1.0.0.tgz package;"
@@ -66,6 +66,7 @@ static void start_registry(void)
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
     char *log = textf("%s/registry.log", host.dir);
     registry = proc_start(argv, env, log, log);
+    EVENTUALLY(20000, githost_is_listening(registry_port));
     free(log);
     free(dir);
     free(port);

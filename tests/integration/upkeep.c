@@ -81,6 +81,7 @@ static void a_backup_of_a_running_runner_comes_back_elsewhere(void **state)
     char *file = textf("%s/copy.tar.gz", from->dir), *key = textf("%s/secret.key", to->state);
     fill(from);
     char *id = runner_submit(from, "standin: hang-middle", "");
+    runner_await(from, id, "running", 20000); /* what waited would run there */
     free(call(from, 0, "backup", file, NULL));
     assert_says(call(from, 1, "restore", file, NULL), "stop it first");
     assert_says(call(to, 0, "restore", file, NULL), "without secrets");

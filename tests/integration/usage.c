@@ -101,12 +101,13 @@ static void beyond_their_share_tasks_wait_with_a_reason_until_the_window_ends(vo
     (void)state;
     struct runner *runner = with_login("USAGE_KEEP_PERCENT", "30");
     reply_free(
-        runner_succeeded(runner, "[[windows:5h=0.70 7d=0.1 reset=8]][[text:all of it]]", ""));
+        runner_succeeded(runner, "[[windows:5h=0.70 7d=0.1 reset=25]][[text:all of it]]", ""));
     assert_false(has_reason(runner, "usage_reserved"));
-    reply_free(runner_succeeded(runner, "[[windows:5h=0.71 7d=0.1 reset=8]][[text:and more]]", ""));
+    reply_free(
+        runner_succeeded(runner, "[[windows:5h=0.71 7d=0.1 reset=25]][[text:and more]]", ""));
     assert_true(has_reason(runner, "usage_reserved"));
     char *id = runner_submit(runner, "[[text:later]]", "");
-    runner_await(runner, id, "waiting_limit", 5000);
+    runner_await(runner, id, "waiting_limit", 20000);
     char *reason = runner_task_text(runner, id, "reason");
     char *until = runner_task_text(runner, id, "waitsUntil");
     assert_string_equal(reason, "usage_reserved");
@@ -137,7 +138,7 @@ static void the_share_is_still_kept_after_a_restart(void **state)
     assert_int_equal(runner_stop(runner, 20000), 0);
     runner_start(runner);
     char *id = runner_submit(runner, "[[text:waits]]", "");
-    runner_await(runner, id, "waiting_limit", 5000);
+    runner_await(runner, id, "waiting_limit", 20000);
     assert_int_equal(runner_stop(runner, 20000), 0);
     runner_set(runner, "USAGE_KEEP_PERCENT", "0");
     runner_start(runner);

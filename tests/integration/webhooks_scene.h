@@ -108,6 +108,21 @@ static inline int seen_with(struct receiver *r, const char *id)
     return found;
 }
 
+/* The number of webhooks: one comes again when it was delivered just before a crash. */
+static inline int webhooks_of(struct receiver *r)
+{
+    int count = 0;
+    pthread_mutex_lock(&r->lock);
+    for (int i = 0; i < r->count && i < SEEN_MAX; i++) {
+        bool known = false;
+        for (int k = 0; k < i; k++)
+            known |= strcmp(r->ids[k], r->ids[i]) == 0;
+        count += !known;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return count;
+}
+
 /* --- a runner that knows it ---------------------------------------------------------------- */
 
 static inline struct runner *hooked_runner(void)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STOP_MS = 20000 };
+enum { STOP_MS = 60000 };
 
 static const char *const sanitizers[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                                          "LSAN_OPTIONS"};
@@ -50,18 +50,19 @@ static struct cloud *start(char *dir, const char *job_program, const char *const
     cloud->state = textf("%s/state", cloud->dir);
     cloud->key_file = textf("%s/key.json", cloud->dir);
     cloud->user_file = textf("%s/user.json", cloud->dir);
-    char *owner = textf("%d", (int)getpid());
+    char *owner = textf("%d", (int)getpid()), *port = textf("%d", port_reserve());
     cloud->args[0] = strdup(TEST_GOOGLE_API);
     add(cloud, "--state", cloud->state);
     add(cloud, "--key-file", cloud->key_file);
     add(cloud, "--user-file", cloud->user_file);
     add(cloud, "--accept-token", CLOUD_TOKEN);
     add(cloud, "--owner", owner);
+    add(cloud, "--port", port);
     add_job(cloud, job_program, job_env);
     cloud->api = double_new(cloud->args);
     cloud->base = strdup(cloud->api->base);
-    add(cloud, "--port", strrchr(cloud->base, ':') + 1); /* from the next start on */
     free(owner);
+    free(port);
     return cloud;
 }
 

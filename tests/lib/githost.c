@@ -47,7 +47,7 @@ char *sh(const char *format, ...)
                    (char[]){"GIT_COMMITTER_EMAIL=a@b"},
                    NULL};
     pid_t pid = proc_start(argv, env, out, out);
-    bool ended = proc_wait(pid, 60000, &status);
+    bool ended = proc_wait(pid, 240000, &status);
     char *said = read_file(out, NULL);
     if (!ended || status != 0)
         fail_msg("%s: %s", whole, said ? said : "");
@@ -95,7 +95,7 @@ static pid_t serve(char *const argv[])
     return pid;
 }
 
-static bool is_listening(int port)
+bool githost_is_listening(int port)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)port),
@@ -181,9 +181,8 @@ bool githost_start(void)
         }
     host.dir = tmp_dir_new();
     host.remote = textf("%s/o.git", host.dir);
-    host.ssh_port =
-        20000 + (int)(getpid() % 6000) * 2; /* below the ports of outgoing connections */
-    host.web_port = host.ssh_port + 1;
+    host.ssh_port = port_reserve();
+    host.web_port = port_reserve();
     free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
             " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"
             " for i in 1 2 3 4 5; do echo $i >f$i; done; echo in >d/in; ln -s /etc/passwd out;"
@@ -191,7 +190,7 @@ bool githost_start(void)
             " git push -q origin main feature/x v1"));
     start_sshd();
     start_web();
-    EVENTUALLY(20000, is_listening(host.ssh_port) && is_listening(host.web_port));
+    EVENTUALLY(60000, githost_is_listening(host.ssh_port) && githost_is_listening(host.web_port));
     return true;
 }
 

@@ -28,6 +28,9 @@ extern const char githost_cli[];
 bool githost_start(void);
 void githost_stop(void);
 
+/* Whether somebody listens at this port of loopback. */
+bool githost_is_listening(int port);
+
 /* A runner that may use it, not yet started. `more_allow` goes at the end of GIT_ALLOW. */
 struct runner *githost_runner(const char *more_allow);
 

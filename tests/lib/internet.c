@@ -47,7 +47,7 @@ static void shell(const char *dir, const char *script)
     char *out = textf("%s/shell", dir);
     int status = -1;
     pid_t pid = proc_start(argv, env, out, out);
-    assert_true(proc_wait(pid, 20000, &status));
+    assert_true(proc_wait(pid, 60000, &status));
     if (status != 0)
         fail_msg("certificates: %s", read_file(out, NULL));
     free(argv[2]);

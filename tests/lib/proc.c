@@ -71,7 +71,7 @@ void proc_shell(const char *script)
     char *argv[] = {strdup("/bin/bash"), strdup("-c"), strdup(script), NULL};
     char *env[] = {strdup("PATH=/usr/bin:/bin"), strdup("HOME=/nonexistent"), NULL};
     int status = -1;
-    if (!proc_wait(proc_start(argv, env, NULL, NULL), 20000, &status) || status != 0)
+    if (!proc_wait(proc_start(argv, env, NULL, NULL), 60000, &status) || status != 0)
         fail_msg("exit status %d of: %s", status, script);
     for (size_t i = 0; argv[i]; i++)
         free(argv[i]);
@@ -126,6 +126,16 @@ int proc_threads(pid_t pid)
 long proc_uid(pid_t pid)
 {
     return status_field(pid, "Uid");
+}
+
+bool proc_has_pending(pid_t pid, int signal)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    char *text = read_file(path, NULL), *at = text ? strstr(text, "\nShdPnd:") : NULL;
+    bool pending = at && strtoull(at + strlen("\nShdPnd:"), NULL, 16) >> (signal - 1) & 1;
+    free(text);
+    return pending;
 }
 
 long proc_rss_kib(pid_t pid)

@@ -15,7 +15,7 @@ pid_t proc_start(char *const argv[], char *const env[], const char *out, const c
 pid_t proc_start_as(uid_t uid, char *const argv[], char *const env[], const char *out,
                     const char *err);
 
-/* Runs a script of bash; fails the test unless it succeeds within 20 s. */
+/* Runs a script of bash; fails the test unless it succeeds within 60 s × slowness(). */
 void proc_shell(const char *script);
 
 /* Waits for a child that proc_start made. False: still running after ms × slowness(). The status
@@ -31,6 +31,9 @@ int proc_fds(pid_t pid);
 int proc_children(pid_t pid);
 long proc_rss_kib(pid_t pid);
 long proc_uid(pid_t pid);
+
+/* Whether the signal was sent to the process and has not been taken by it yet. */
+bool proc_has_pending(pid_t pid, int signal);
 
 /* The number of live processes that run this very file, which is identified by its inode, so in any
  * mount namespace. The first pids go to `pids` when it is not NULL. */

@@ -305,11 +305,12 @@ static int give_one(const char *path, const struct stat *st, int kind, struct FT
     return lchown(path, daemon_uid(), (gid_t)daemon_uid());
 }
 
-/* Files that a test has put into the runner's directories get the daemon's user. */
+/* Files that a test has put into the runner's directories get the daemon's user. What a daemon that
+ * was killed has started may still remove its own meanwhile. */
 static void give_to_daemon(const char *dir)
 {
     if (daemon_uid() != geteuid())
-        assert_int_equal(nftw(dir, give_one, 16, FTW_PHYS | FTW_MOUNT), 0);
+        EVENTUALLY(20000, nftw(dir, give_one, 16, FTW_PHYS | FTW_MOUNT) == 0);
 }
 
 static void launch(struct runner *runner)
@@ -430,21 +431,30 @@ static const char *find_fault(const struct runner *runner, size_t left_over)
     return fault;
 }
 
+/* By a second signal: it does not wait for tasks. Two of which it has taken neither would be one.
+ */
+static void end_daemon(struct runner *runner)
+{
+    int status;
+    kill(runner->pid, SIGTERM);
+    if (proc_wait(runner->pid, 200, &status))
+        return;
+    int64_t end = now_ms() + STOP_MS * slowness();
+    while (proc_has_pending(runner->pid, SIGTERM) && now_ms() < end)
+        poll_pause();
+    kill(runner->pid, SIGTERM);
+    if (!proc_wait(runner->pid, STOP_MS, &status))
+        runner_crash(runner);
+}
+
 void runner_free(struct runner *runner)
 {
     if (!runner)
         return;
-    int status;
-    if (runner->pid) { /* the second signal: do not wait for tasks */
-        kill(runner->pid, SIGTERM);
-        if (!proc_wait(runner->pid, 200, &status)) {
-            kill(runner->pid, SIGTERM);
-            if (!proc_wait(runner->pid, STOP_MS, &status))
-                runner_crash(runner);
-        }
-    }
-    int64_t end = now_ms() + 2000 * slowness(); /* a process that was killed a moment ago may still
-                                                 * be there */
+    if (runner->pid)
+        end_daemon(runner);
+    int64_t end = now_ms() + STOP_MS * slowness(); /* a process that was killed a moment ago may
+                                                    * still be there */
     while (runner_task_processes(runner) && now_ms() < end)
         poll_pause();
     size_t left_over = runner_task_processes(runner);

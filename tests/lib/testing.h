@@ -9,6 +9,7 @@
 #include "asked.h"
 #include "http.h"
 #include "json_check.h"
+#include "port.h"
 #include "runner.h"
 #include "stream.h"
 

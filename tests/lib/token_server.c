@@ -82,8 +82,9 @@ static bool handle(struct loopback_call *http, void *arg)
 {
     struct token_server *server = arg;
     int now = atomic_fetch_add(&server->at_once, 1) + 1;
-    if (now > atomic_load(&server->crowd))
-        atomic_store(&server->crowd, now);
+    int most = atomic_load(&server->crowd);
+    while (now > most && !atomic_compare_exchange_weak(&server->crowd, &most, now))
+        continue;
     atomic_fetch_add(&server->asked, 1);
     char *body = loopback_body(http);
     bool go_on = judge(server, http, body);

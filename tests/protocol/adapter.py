@@ -261,7 +261,7 @@ def check_commands(box):
     check("exit ends the command, its streams are apart", (done["exit_code"], done["stdout"], done["stderr"]) == (3, "out\n", "err\n"), done)
     check("and not the session", box.exec_command_stateful("echo $NAME")["stdout"] == "value\n")
     check("another session knows nothing of it", box.exec_command_stateful("echo [$NAME]; pwd", "other")["stdout"] == "[]\n/workspace\n")
-    done = box.exec_command_stateful("echo before; sleep 60", timeout=1)
+    done = box.exec_command_stateful("echo before; sleep 60", timeout=5)
     check("past its time: -1, what it printed, and stderr says so", done["exit_code"] == -1 and done["stdout"] == "before\n" and "timed out" in done["stderr"], done)
     check("the session goes on", box.exec_command_stateful("echo $NAME")["stdout"] == "value\n")
     done = box.exec_command("third", "/tmp", "pwd; echo x >&2; false")
@@ -279,7 +279,7 @@ def check_background(box):
     check("it is listed with its session, command, start", mine.get("session_id") == "bg" and "sleep 400" in mine.get("command", "") and mine.get("running") is True and mine.get("started_at"), listed)
     check("None lists all sessions'", any(one["pid"] == pid for one in box.list_background_processes()))
     check("a session lists only its own", box.list_background_processes("other") == [])
-    for _ in range(200):
+    for _ in range(1500):
         if box.get_background_logs(pid) == "started\n":
             break
         time.sleep(.02)
@@ -289,7 +289,7 @@ def check_background(box):
     done = box.kill_background_process(pattern="sleep 400")
     check("killed by a pattern", done == {"killed_count": 1, "killed_pids": [pid]}, done)
     check("killing what is gone kills none", box.kill_background_process(pattern="sleep 400") == {"killed_count": 0, "killed_pids": []})
-    for _ in range(200):
+    for _ in range(1500):
         mine = next(one for one in box.list_background_processes("bg") if one["pid"] == pid)
         if not mine["running"]:
             break
@@ -331,7 +331,7 @@ def check_processes(box):
     box.exec_command_stateful("(trap '' TERM; sleep 300) &", "proc")
     began = time.monotonic()
     done = box.kill_process("proc")["data"]
-    check("killed although it takes no TERM", done["status"] == "terminated" and isinstance(done["returncode"], int) and 2 < time.monotonic() - began < 20, done)
+    check("killed although it takes no TERM", done["status"] == "terminated" and isinstance(done["returncode"], int) and 2 < time.monotonic() - began < 60, done)
     check("killing again: already", box.kill_process("proc")["data"]["status"] == "already_terminated")
     box.exec_command_stateful("(read -n 3 keys; echo \"[$keys]\") &", "keys")
     box.write_to_process("keys", "abc", press_enter=False)

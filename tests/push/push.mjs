@@ -131,7 +131,7 @@ async function main() {
   const before = at("/silent").length;
   const id = (await call("GET", "/push")).body.subscriptions.find((two) => two.done === false).id;
   await call("POST", "/push/test", { id });
-  check("a service that is ill is asked again", await until(() => at("/silent").length >= before + 2, 15000), at("/silent").length - before);
+  check("a service that is ill is asked again", await until(() => at("/silent").length >= before + 2, 60000), at("/silent").length - before);
   check("and what was wrong stands there until it works", await until(async () => (await call("GET", "/push")).body.subscriptions.find((two) => two.id === id).lastError === null));
 
   const bad = [

@@ -73,14 +73,14 @@ static void a_new_key_is_fetched_when_a_token_names_it(void **state)
     struct world *w = world_new(old);
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
     w->set = both;
-    assert_int_equal(check_made(w, two, K2, GOOD), 0);
-    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* the old keys stay in use */
+    EVENTUALLY(20000, check_made(w, two, K2, GOOD) == 0); /* the check waits for two seconds only */
+    assert_int_equal(check_made(w, one, K1, GOOD), 0);    /* the old keys stay in use */
     assert_int_equal(loopback_requests(w->http), 2);
     w->set = new;
     mono_moved_ms += 7 * 3600000; /* without a token that needs them */
-    EVENTUALLY(5000, loopback_requests(w->http) == 3);
-    EVENTUALLY(5000, check_made(w, one, K1, GOOD) != 0);
-    assert_int_equal(check_made(w, two, K2, GOOD), 0);
+    EVENTUALLY(20000, loopback_requests(w->http) == 3);
+    EVENTUALLY(20000, check_made(w, one, K1, GOOD) != 0);
+    EVENTUALLY(20000, check_made(w, two, K2, GOOD) == 0);
     world_free(w);
 }
 
@@ -93,12 +93,12 @@ static void unknown_keys_do_not_make_it_hammer_or_wait(void **state)
     int64_t began = now_ms();
     for (int i = 0; i < 100; i++)
         assert_int_equal(check_made(w, one, "{\"alg\":\"RS256\",\"kid\":\"k9\"}", GOOD), -1);
-    assert_int_equal(loopback_requests(w->http), 2);
+    EVENTUALLY(20000, loopback_requests(w->http) == 2);
     assert_true(now_ms() - began < 20000);
     mono_moved_ms += 31000;
     for (int i = 0; i < 100; i++)
         assert_int_equal(check_made(w, one, "{\"alg\":\"RS256\",\"kid\":\"k9\"}", GOOD), -1);
-    assert_int_equal(loopback_requests(w->http), 3);
+    EVENTUALLY(20000, loopback_requests(w->http) == 3);
     world_free(w);
 }
 
@@ -142,7 +142,7 @@ static void a_slow_cloudflare_holds_few_and_not_for_long(void **state)
         waited += callers[i].took_ms > 2000;
     }
     assert_true(waited <= 4);
-    assert_int_equal(loopback_requests(w->http), 2);
+    EVENTUALLY(20000, loopback_requests(w->http) == 2);
     world_free(w);
 }
 
@@ -162,14 +162,14 @@ static void a_restart_works_while_the_keys_cannot_be_reached(void **state)
     w->set = NULL;
     reopen_access(w);
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
-    EVENTUALLY(5000, loopback_requests(w->http) == 2);
+    EVENTUALLY(20000, loopback_requests(w->http) == 2);
     assert_int_equal(check_made(w, one, K1, GOOD), 0); /* a failed request keeps the known keys */
     assert_int_equal(stat(w->path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     w->set = "{\"keys\":[]}";
     /* until the thread has noticed: an hour of the clock may pass while it still handles the
      * earlier answer */
-    EVENTUALLY(5000, requests_an_hour_later(w) >= 3);
+    EVENTUALLY(20000, requests_an_hour_later(w) >= 3);
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
     world_free(w);
 }
@@ -205,7 +205,7 @@ static void without_any_key_it_comes_as_soon_as_it_can_be_had(void **state)
     assert_int_equal(check_made(w, one, K1, GOOD), -1);
     w->set = set;
     mono_moved_ms += 6000;
-    EVENTUALLY(5000, check_made(w, one, K1, GOOD) == 0);
+    EVENTUALLY(20000, check_made(w, one, K1, GOOD) == 0);
     world_free(w);
 }
 

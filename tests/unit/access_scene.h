@@ -186,6 +186,8 @@ static inline struct world *world_new(const char *set)
     w->url = loopback_url(w->http, "/cdn-cgi/access/certs");
     w->set = set;
     open_access(w, true);
+    if (set)
+        EVENTUALLY(20000, access(w->path, F_OK) == 0); /* a check waits for two seconds only */
     return w;
 }
 

@@ -452,7 +452,7 @@ static void its_own_thread_does_the_same(void **state)
     open_keeper(b->w);
     open_alert(b);
     assert_int_equal(alert_start(b->alert, &err), 0);
-    await(5000, b->told.count == 1);
+    await(20000, b->told.count == 1);
     beside_free(b);
 }
 

@@ -8,12 +8,15 @@
 #include <stdatomic.h>
 
 #define DAY_MS (24 * HOUR_MS)
+#define SLACK_MS \
+    60000 /* of a time that is told: much less than a pause here, much more than a test */
 
 struct scene {
     char dir[64], path[128];
     struct breaker *breaker;
     _Atomic int turns;
-    _Atomic int state; /* the state of the last report */
+    _Atomic int state;  /* the state of the last report */
+    _Atomic int limits; /* reports of a pause by a limit */
 
     /* The report of a pause by a limit; the callback does not return until `go`. */
     _Atomic bool held, holding, go;
@@ -27,6 +30,7 @@ static void on_turn(const struct breaker_status *status, void *arg)
         await(20000, s->go);
     }
     s->state = (int)status->state;
+    s->limits += status->state == BREAKER_LIMIT;
     s->turns++;
 }
 
@@ -90,9 +94,9 @@ static void a_limit_ends_when_it_was_said_to(void **state)
     int64_t until = clock_real_ms() + 5 * HOUR_MS;
     breaker_limit(s->breaker, until);
     assert_int_equal(now(s).state, BREAKER_LIMIT);
-    assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
+    assert_true(llabs((long long)(now(s).until_ms - until)) < SLACK_MS);
     limit(s, HOUR_MS); /* a limit of a shorter window: the longer pause stays */
-    assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
+    assert_true(llabs((long long)(now(s).until_ms - until)) < SLACK_MS);
     assert_int_equal(now(s).limits, 2);
     breaker_accepted(s->breaker); /* the answer to a request that began before */
     assert_int_equal(now(s).state, BREAKER_LIMIT);
@@ -110,9 +114,9 @@ static void it_goes_on_by_itself(void **state)
     (void)state;
     struct scene *s = scene_new();
     limit(s, 0); /* at least a second */
-    assert_int_equal(s->state, BREAKER_LIMIT);
-    await(10000, s->state == BREAKER_CLOSED);
-    assert_int_equal(s->turns, 2);
+    await(20000, s->turns == 2);
+    assert_int_equal(s->limits, 1);
+    assert_int_equal(s->state, BREAKER_CLOSED);
     scene_free(s);
 }
 
@@ -154,7 +158,7 @@ static void another_login_ends_what_was_said_of_the_old_one(void **state)
     assert_int_equal(now(s).state, BREAKER_LOGIN);
     breaker_login(s->breaker, false);
     assert_int_equal(now(s).state, BREAKER_CLOSED);
-    await(5000, !exists(s->path));
+    await(20000, !exists(s->path));
     scene_free(s);
 }
 
@@ -166,17 +170,17 @@ static void a_limit_outlives_the_process(void **state)
     struct scene *s = scene_new();
     int64_t until = clock_real_ms() + 5 * HOUR_MS;
     breaker_limit(s->breaker, until);
-    await(5000, exists(s->path));
+    await(20000, exists(s->path));
     restart(s);
     assert_int_equal(now(s).state, BREAKER_LIMIT);
     assert_int_equal(s->state, BREAKER_LIMIT);
-    assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
+    assert_true(llabs((long long)(now(s).until_ms - until)) < SLACK_MS);
     assert_int_equal(now(s).limits, 0); /* the limit was hit in an earlier process */
     breaker_free(s->breaker);
     pass(6 * HOUR_MS); /* while no runner runs */
     start(s);
     assert_int_equal(now(s).state, BREAKER_CLOSED);
-    await(5000, !exists(s->path));
+    await(20000, !exists(s->path));
     scene_free(s);
 }
 
@@ -188,7 +192,7 @@ static void a_limit_of_the_last_moment_is_kept(void **state)
         limit(s, i * HOUR_MS);
         restart(s); /* at once */
         assert_int_equal(now(s).state, BREAKER_LIMIT);
-        assert_true(now(s).until_ms > clock_real_ms() + i * HOUR_MS - 1000);
+        assert_true(now(s).until_ms > clock_real_ms() + i * HOUR_MS - SLACK_MS);
     }
     scene_free(s);
 }
@@ -205,7 +209,7 @@ static void a_file_that_makes_no_sense_says_nothing(void **state)
         assert_int_equal(file_replace(s->path, texts[i], strlen(texts[i]), 0600, &err), 0);
         start(s);
         assert_int_equal(now(s).state, BREAKER_CLOSED);
-        await(5000, !exists(s->path));
+        await(20000, !exists(s->path));
     }
     scene_free(s);
 }
@@ -221,7 +225,7 @@ static void a_clock_that_is_set_moves_no_pause(void **state)
         limit(s, HOUR_MS);
         real_moved_ms += steps[i];
         assert_int_equal(now(s).state, BREAKER_LIMIT);
-        assert_true(llabs((long long)(now(s).until_ms - clock_real_ms() - HOUR_MS)) < 1000);
+        assert_true(llabs((long long)(now(s).until_ms - clock_real_ms() - HOUR_MS)) < SLACK_MS);
         pass(HOUR_MS);
         assert_int_equal(now(s).state, BREAKER_CLOSED);
         scene_free(s);
@@ -233,7 +237,7 @@ static void a_clock_that_is_set_between_two_lives_pauses_for_days_at_most(void *
     (void)state;
     struct scene *s = scene_new();
     limit(s, HOUR_MS);
-    await(5000, exists(s->path));
+    await(20000, exists(s->path));
     breaker_free(s->breaker);
     real_moved_ms -= 400 * DAY_MS;
     start(s);

@@ -33,6 +33,8 @@ static void on_waited(void *arg)
 {
     struct waiter *w = arg;
     atomic_fetch_add(&w->waited, 1);
+    while (w->answer_when_waited && !atomic_load(&parked_now)) /* its worker goes on beside this */
+        usleep(1000);
     if (w->answer_when_waited)
         http_parked_send(atomic_load(&parked_now), 202, "application/json", "Location: /x\r\n",
                          "{}", 2);
@@ -369,7 +371,7 @@ static size_t read_slowly(int fd)
 {
     AUTO(buf) struct buf piece = BUF_INIT(1 << 20);
     size_t count = 0;
-    int64_t end_ms = clock_mono_ms() + 30000;
+    int64_t end_ms = clock_mono_ms() + 2 * PEER_MS;
     bool in_body = false;
     while (clock_mono_ms() < end_ms && peer_recv(fd, &piece, PEER_MS) > 0) {
         const char *body = in_body ? piece.data : strstr(piece.data, "\r\n\r\n");

@@ -119,7 +119,7 @@ static void rounds(struct house *house, const char *in, const char *until_gone)
         .config = &house->in_force, .store = house->store, .repos = house->repos};
     struct janitor *janitor = janitor_new(&config, &err);
     OK(janitor, &err);
-    EVENTUALLY(10000, !there(house, in, until_gone));
+    EVENTUALLY(20000, !there(house, in, until_gone));
     janitor_free(janitor); /* at the end of its round */
 }
 

@@ -68,7 +68,7 @@ static void the_background_refreshes_before_the_end(void **state)
     usleep(1200000);
     assert_int_equal(w->server.asked, 0);
     pass(6 * HOUR_MS + 60000); /* so that an alert would still be in time */
-    await(5000, pair_in(w->path) == 2);
+    await(20000, pair_in(w->path) == 2);
     usleep(1200000);
     assert_int_equal(w->server.asked, 1);
     world_free(w);
@@ -83,11 +83,11 @@ static void tokens_that_live_for_seconds_do_not_make_it_hammer(void **state)
     w->server.expires_in = ",\"expires_in\":1";
     open_keeper(w);
     assert_int_equal(keeper_start(w->keeper, &err), 0);
-    await(5000, w->server.asked == 1);
+    await(20000, w->server.asked == 1);
     usleep(3500000);
     assert_int_equal(w->server.asked, 1);
     pass(61000);
-    await(5000, w->server.asked == 2);
+    await(20000, w->server.asked == 2);
     world_free(w);
 }
 
@@ -102,7 +102,7 @@ static void a_login_made_elsewhere_counts_at_once_and_is_told(void **state)
     usleep(50000);
     int told = w->told;
     put_pair(w, 1, 8 * HOUR_MS);
-    await(5000, w->told > told);
+    await(20000, w->told > told);
     assert_int_equal(keeper_prepare(w->keeper, 0, &err), 0);
     assert_int_equal(w->server.asked, 0);
     world_free(w);
@@ -123,8 +123,7 @@ static void everything_at_once_stays_in_step(void **state)
             assert_int_equal(callers[i].rc, 0);
             buf_done(&callers[i].token);
         }
-        int asked = w->server.asked, granted = w->server.granted;
-        assert_int_equal(asked, granted);
+        await(20000, w->server.asked == w->server.granted); /* the background may be asking */
         struct keeper_status status = status_of(w);
         assert_int_equal(status.state, LOGIN_OK);
         pass(HOUR_MS + 1000);

