@@ -34,7 +34,7 @@ async function history() {
     post("/execute", { prompt: "[[tool:Write {\"file_path\":\"note.txt\",\"content\":\"six by seven\"} with First I write **a note**, then I read it.]][[tool:Bash {\"command\":\"cat note.txt\"}]][[tool:Bash {\"command\":\"cat missing.txt\"}]][[text:## What I did\n\n- wrote `note.txt`\n- read it\n\n| file | size |\n|---|---|\n| note.txt | 12 |\n\n```sh\ncat note.txt\n```]]", allowedTools: ["Bash"], repoUrl: repository }),
     post("/execute", { prompt: "[[error:400]]" }),
     post("/execute", { prompt: "[[text:done]] and tell somebody", callbackUrl: `http://127.0.0.1:${refuses.address().port}/` }),
-    post("/execute", { prompt: `[[text:Grüße aus Köln. שלום עולם, this goes both ways.\n\n| ملف | حجم |\n|---|---|\n| ${"x".repeat(120)} | 12 |\n\n\`\`\`sh\ncat one.txt\n\`\`\`]] Überprüfe die Größe: مرحبا بالعالم` }),
+    post("/execute", { prompt: `Überprüfe die Größe: مرحبا بالعالم [[text:Grüße aus Köln. שלום עולם, this goes both ways.\n\n| ملف | حجم |\n|---|---|\n| ${"x".repeat(120)} | 12 |\n\n\`\`\`sh\ncat one.txt\n\`\`\`]]` }),
   ]);
   await until(async () => (await get("/tasks?webhook=dead")).tasks.length === 1);
   refuses.close();
