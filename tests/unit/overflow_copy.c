@@ -20,7 +20,7 @@ static char dir[] = "/tmp/overflow-copyXXXXXX";
 static int make_dir(void **state)
 {
     (void)state;
-    strcpy(dir + sizeof(dir) - 7, "XXXXXX");
+    memcpy(dir + sizeof(dir) - 7, "XXXXXX", 6);
     return mkdtemp(dir) ? 0 : -1;
 }
 
