@@ -138,7 +138,7 @@ int follower_run(struct follow *f, struct err *err)
     REQUIRE(f->path || f->task_id[0]);
     int64_t seen_ms = clock_mono_ms();
     int pause_ms = FIRST_PAUSE_MS;
-    bool answered = f->task_id[0] != '\0', said = false;
+    bool answered = f->task_id[0] != '\0', sent = false, said = false;
     if (!f->link && !(f->link = net_link_new()))
         return err_set(err, ERR_INTERNAL, "cannot load libcurl");
     while (!f->done) {
@@ -154,16 +154,17 @@ int follower_run(struct follow *f, struct err *err)
         if (rc < 0 && f->status == 0 && err->code == ERR_FORBIDDEN)
             return err_set(err, ERR_CONFIG,
                            "%s: the secret goes by plain http to this machine only", f->to->url);
-        /* A runner that never answered is reported as unreachable at once; one that has disappeared
-         * is waited for. */
-        if (!is_passing(f, err) || (!answered && !f->moved && f->status == 0))
+        answered |= f->moved || f->status != 0;
+        sent |= f->sent > 0;
+        /* A runner that was never reached is reported at once. One that may have taken the request
+         * is asked again, and knows its key; one that has answered is waited for. */
+        if (!is_passing(f, err) || (!answered && !sent))
             return -1;
-        answered = true;
         if (f->moved) {
             seen_ms = clock_mono_ms();
             pause_ms = FIRST_PAUSE_MS;
         }
-        if (clock_mono_ms() - seen_ms > FOLLOW_PATIENCE_MS)
+        if (clock_mono_ms() - seen_ms > (answered ? FOLLOW_PATIENCE_MS : FOLLOW_SILENCE_MS))
             return rc ? -1
                       : err_set(err, ERR_UPSTREAM, "the runner ends the stream again and again");
         if (!said && pause_ms > FIRST_PAUSE_MS)

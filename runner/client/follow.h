@@ -42,9 +42,11 @@ static inline void auto_follow(struct follow *follow)
     follower_done(follow);
 }
 
-/* Follows until the last event (returns 0) or a signal (1, client_signals); may be called again. An
- * unreachable runner is tried for FOLLOW_PATIENCE_MS. */
+/* Follows until the last event (returns 0) or a signal (1, client_signals); may be called again. A
+ * runner that has answered once is tried for FOLLOW_PATIENCE_MS when it is away; one that has only
+ * been sent the request for FOLLOW_SILENCE_MS; one that was never reached once. */
 #define FOLLOW_PATIENCE_MS 600000
+#define FOLLOW_SILENCE_MS 60000
 int follower_run(struct follow *follow, struct err *err);
 
 #endif

@@ -15,7 +15,9 @@
 
 static struct loopback *server;
 static char *dir;
-static _Atomic int execs, uploads, asked, breaks; /* breaks: streams that are to end too early */
+static _Atomic int execs, uploads, asked;
+static _Atomic int breaks,
+    losses; /* streams that are to end too early; requests to go unanswered */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char kept[80];    /* the digest that was uploaded */
 static char *last_body;  /* of POST /exec */
@@ -61,6 +63,10 @@ static bool exec_command(struct loopback_call *call)
              !cJSON_IsTrue(cJSON_GetObjectItem(json, "detach"));
     pthread_mutex_unlock(&lock);
     cJSON_Delete(json);
+    if (losses > 0) {
+        losses--;
+        return false;
+    }
     return stream(call, 0);
 }
 
@@ -126,7 +132,7 @@ static bool serve(struct loopback_call *call, void *arg)
 static int set_up(void **state)
 {
     (void)state;
-    execs = uploads = asked = breaks = wrong = 0;
+    execs = uploads = asked = breaks = losses = wrong = 0;
     kept[0] = keys[0] = '\0';
     server = loopback_start(serve, NULL);
     dir = tmp_dir_new();
@@ -185,6 +191,24 @@ static void exec_is_the_command_itself(void **state)
     free(out);
     free(err);
     free(input);
+}
+
+static void a_request_without_an_answer_is_sent_again_under_its_key(void **state)
+{
+    (void)state;
+    char *argv[] = {(char[]){TEST_RUNNER}, (char[]){"exec"}, (char[]){"--"}, (char[]){"true"},
+                    NULL};
+    char *out, *err;
+    losses = 2;
+    assert_int_equal(run(argv, &out, &err), 5);
+    assert_string_equal(out, "out 1\nout 2\n");
+    assert_int_equal(execs, 3);
+    size_t len = strcspn(keys, "\n") + 1;
+    assert_int_equal(strlen(keys), 3 * len);
+    assert_memory_equal(keys, keys + len, len);
+    assert_memory_equal(keys, keys + 2 * len, len);
+    free(out);
+    free(err);
 }
 
 static void a_batch_of_commands_uploads_once_and_keeps_all(void **state)
@@ -250,6 +274,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_transcript_is_the_conversation_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(exec_is_the_command_itself, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_without_an_answer_is_sent_again_under_its_key,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_of_commands_uploads_once_and_keeps_all, set_up,
                                         tear_down),
     };

@@ -190,8 +190,9 @@ static void whoever_runs_next_delivers_what_nobody_is_left_for(void **state)
     assert_json_text(body, "taskId", "lost");
     assert_json_text(body, "status", "failed");
     cJSON_Delete(body);
-    EVENTUALLY(END_MS, is_there("told", "lost") && !owed("lost") && !is_there("owing", "lost"));
-    runner_start(runner); /* and nobody else does it again */
+    EVENTUALLY(END_MS, is_there("told", "lost") && !owed("lost"));
+    assert_true(is_there("owing", "lost")); /* in case a result comes after all */
+    runner_start(runner);                   /* and nobody else does it again */
     assert_result(runner, "lost", "failed");
     assert_int_equal(receiver->count, 1);
     free(more);
