@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define SHELLS_MAX 64
@@ -56,15 +57,18 @@ struct shell {
     int script;       /* pipe that it reads its script from */
     int report;       /* pipe that it reports to, our end */
     int report_write; /* the end of it that the shell opens */
-    struct buf told;
-    struct run *run; /* NULL: idle */
-    int status;      /* $? for the next command */
-    pid_t bang;      /* last reported value of $! */
-    int state;       /* file that it is reading its state from, or -1 */
-    bool ready;      /* it has read its state */
-    bool broken;     /* it could not start with its state: start without it */
-    bool monitor;    /* it has job control on */
-    bool doomed;     /* its bash has been killed and is not buried yet */
+    struct buf told;  /* the beginning of its next report */
+    int patience_us;  /* how long the rest of that is left unread; 0: nothing is missing */
+    struct buf kept;  /* its state as written last; empty when it was large */
+    struct stat file; /* the file that this was written to */
+    struct run *run;  /* NULL: idle */
+    int status;       /* $? for the next command */
+    pid_t bang;       /* last reported value of $! */
+    int state;        /* file that it is reading its state from, or -1 */
+    bool ready;       /* it has read its state */
+    bool broken;      /* it could not start with its state: start without it */
+    bool monitor;     /* it has job control on */
+    bool doomed;      /* its bash has been killed and is not buried yet */
     char *cwd;
 };
 
@@ -107,6 +111,7 @@ struct box {
     bool strangers;       /* something may run that no command waits for */
     bool swept;           /* something that was left running has been ended to make room */
     int seen;             /* how many processes there were lately */
+    int64_t look_ms;      /* when it is looked at its shells again, mono */
     int64_t crowd_ms;     /* when it is looked for a crowd again, mono */
     int tag;
 };

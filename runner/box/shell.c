@@ -19,6 +19,9 @@
 
 #define TOLD_BYTES_MAX STATE_BYTES_MAX
 #define HOME_OF_COMMANDS "/workspace"
+#define KEPT_BYTES_MAX (64u << 10)
+#define PATIENCE_US 50
+#define PATIENCE_US_MAX 20000
 
 /* Prints everything that makes another shell like this one; parts that cannot be set are skipped
  * when it is read. The caller's functions and aliases may have any name, so builtins are called
@@ -76,6 +79,7 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
     shell = &box->shells[box->shell_count];
     *shell = (struct shell){.script = -1, .report = -1, .report_write = -1, .state = -1};
     buf_init(&shell->told, TOLD_BYTES_MAX);
+    buf_init(&shell->kept, KEPT_BYTES_MAX);
     snprintf(shell->name, sizeof(shell->name), "%s", name);
     shell->cwd = box_real_path(box, HOME_OF_COMMANDS);
     if (!shell->cwd) {
@@ -88,8 +92,36 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 
 /* --- state --------------------------------------------------------------------------------- */
 
-/* Writes the state to a new file and renames it, so that there is always a complete one. */
-static void keep_state(struct box *box, struct shell *shell, const char *dump, size_t len)
+/* True when the shell's file holds this state already. */
+static bool is_kept(const struct box *box, const struct shell *shell, const struct buf *head,
+                    const char *dump, size_t len)
+{
+    struct stat now;
+    const struct buf *kept = &shell->kept;
+    const struct stat *then = &shell->file;
+    return kept->len == head->len + len && memcmp(kept->data, head->data, head->len) == 0 &&
+           memcmp(kept->data + head->len, dump, len) == 0 &&
+           fstatat(box->states, shell->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+           now.st_ino == then->st_ino && now.st_size == then->st_size &&
+           now.st_ctim.tv_sec == then->st_ctim.tv_sec &&
+           now.st_ctim.tv_nsec == then->st_ctim.tv_nsec;
+}
+
+/* Remembers what the shell's file holds, unless that is large. */
+static void note_kept(const struct box *box, struct shell *shell, const struct buf *head,
+                      const char *dump, size_t len)
+{
+    buf_clear(&shell->kept);
+    if (head->len + len > KEPT_BYTES_MAX ||
+        fstatat(box->states, shell->name, &shell->file, AT_SYMLINK_NOFOLLOW))
+        return;
+    buf_add(&shell->kept, head->data, head->len);
+    buf_add(&shell->kept, dump, len);
+}
+
+/* Writes the state to a new file and renames it, so that there is always a complete one. Most
+ * commands change nothing of it: then nothing is written. */
+static void keep_state(const struct box *box, struct shell *shell, const char *dump, size_t len)
 {
     char fresh[ID_SIZE + 8];
     AUTO(buf) struct buf head = BUF_INIT(65536);
@@ -97,11 +129,12 @@ static void keep_state(struct box *box, struct shell *shell, const char *dump, s
     buf_adds(&head, "\\builtin cd -- ");
     box_add_quoted(&head, shell->cwd, strlen(shell->cwd));
     buf_adds(&head, "\n");
-    AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || !buf_ok(&head) || fd_write_all(fd, head.data, head.len) ||
-        fd_write_all(fd, dump, len))
+    if (!buf_ok(&head) || is_kept(box, shell, &head, dump, len))
         return;
-    renameat(box->states, fresh, box->states, shell->name);
+    AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd >= 0 && fd_write_all(fd, head.data, head.len) == 0 && fd_write_all(fd, dump, len) == 0 &&
+        renameat(box->states, fresh, box->states, shell->name) == 0)
+        note_kept(box, shell, &head, dump, len);
 }
 
 int box_state_open(const struct box *box, const char *name)
@@ -204,6 +237,7 @@ static void close_pipes(struct shell *shell)
     fd_close(&shell->report_write);
     fd_close(&shell->state);
     buf_clear(&shell->told);
+    shell->patience_us = 0;
 }
 
 /* Writes what a fresh shell reads first. The shell reports when it has read the state. */
@@ -342,18 +376,33 @@ static void read_report(struct shell *shell)
     }
 }
 
+/* Sets how long the rest of a report is left unread. Bash writes each line of it by itself: to be
+ * woken by each would cost both sides more than the report does. */
+static void set_patience(struct shell *shell, bool more)
+{
+    int doubled = 2 * shell->patience_us;
+    if (shell->told.len == 0)
+        shell->patience_us = 0;
+    else if (more || doubled == 0)
+        shell->patience_us = PATIENCE_US;
+    else
+        shell->patience_us = doubled < PATIENCE_US_MAX ? doubled : PATIENCE_US_MAX;
+}
+
 void box_shell_listen(struct box *box, struct shell *shell)
 {
-    size_t used;
+    size_t used, before = shell->told.len;
     read_report(shell);
+    bool more = shell->told.len > before;
     while (shell->told.len > 0 &&
            (used = take_word(box, shell, shell->told.data, shell->told.len)) > 0)
         buf_drop(&shell->told, used);
-    if (!shell->told.failed)
-        return;
-    buf_done(&shell->told); /* The state is too large: the shell keeps the previous one. */
-    buf_init(&shell->told, TOLD_BYTES_MAX);
-    box_shell_doom(shell);
+    if (shell->told.failed) { /* The state is too large: the shell keeps the previous one. */
+        buf_done(&shell->told);
+        buf_init(&shell->told, TOLD_BYTES_MAX);
+        box_shell_doom(shell);
+    }
+    set_patience(shell, more);
 }
 
 void box_shell_look(struct box *box, struct shell *shell)
