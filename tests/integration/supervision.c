@@ -4,6 +4,7 @@
  */
 #include "testing.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,19 +383,26 @@ static void two_hundred_tasks_leave_no_descriptor_thread_or_child(void **state)
     EVENTUALLY(20000, proc_children(runner->pid) <= children);
 }
 
+/* The least growth of a few runs: memory that is taken once, as by the first use of a thread's own
+ * heap, is no growth by what was printed. */
 static void memory_stays_flat_while_a_task_prints(void **state)
 {
+    enum { MOST_KIB = 2048 };
+    long least = LONG_MAX;
     (void)state;
     if (slowness() > 1)
         SKIP_BECAUSE("sanitizers keep memory of their own");
     reply_free(runner_execute(shared(), "standin: print-bytes 20000000", ""));
-    long before = proc_rss_kib(runner->pid);
-    struct reply *reply = runner_execute(runner, "standin: print-bytes 300000000", "");
-    assert_json_bool(reply->json, "success", true);
-    long grown = proc_rss_kib(runner->pid) - before;
-    if (grown > 2048)
-        fail_msg("grew by %ld KiB", grown);
-    reply_free(reply);
+    for (int i = 0; i < 4 && least > MOST_KIB; i++) {
+        long before = proc_rss_kib(runner->pid);
+        struct reply *reply = runner_execute(runner, "standin: print-bytes 300000000", "");
+        assert_json_bool(reply->json, "success", true);
+        long grown = proc_rss_kib(runner->pid) - before;
+        least = grown < least ? grown : least;
+        reply_free(reply);
+    }
+    if (least > MOST_KIB)
+        fail_msg("each run grew it by %ld KiB or more", least);
 }
 
 static void a_cli_that_cannot_be_started_is_said_by_name(void **state)
