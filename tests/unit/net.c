@@ -19,14 +19,13 @@
 static struct net_request get(const char *url, enum net_reach reach)
 {
     return (struct net_request){
-        .method = "GET", .url = url, .reach = reach, .total_ms = 5000, .answer_max = 65536};
+        .method = "GET", .url = url, .reach = reach, .total_ms = 60000, .answer_max = 65536};
 }
 
 static enum err_code call_code(const char *url, enum net_reach reach, struct err *err)
 {
     AUTO(net_answer) struct net_answer answer = {0};
-    struct net_request request = get(url, reach);
-    request.total_ms = 60000; /* what is asked for is the cause, not the time */
+    const struct net_request request = get(url, reach);
     return net_call(&request, &answer, err) ? err->code : ERR_NONE;
 }
 
@@ -221,6 +220,20 @@ static bool say_and_hang(struct loopback_call *call, void *arg)
     return false;
 }
 
+/* Posts to a server that may say nothing more, within that time. */
+static int post_for_head(const char *url, int ms, struct net_answer *answer, struct err *err)
+{
+    struct net_request request = get(url, NET_TRUSTED);
+    request.method = "POST";
+    request.body = "x";
+    request.body_len = 1;
+    request.head_enough = true;
+    request.answer_max = 16;
+    request.total_ms = ms;
+    return net_call(&request, answer, err);
+}
+
+/* A machine that stood still for the short time is given a longer one. */
 static void a_head_is_enough_where_the_caller_says_so(void **state)
 {
     (void)state;
@@ -241,24 +254,21 @@ static void a_head_is_enough_where_the_caller_says_so(void **state)
         {"", 0},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct err err = ERR_INIT;
         AUTO(str) char *says = strdup(cases[i].says);
         struct loopback *server = loopback_start(say_and_hang, says);
         AUTO(str) char *url = loopback_url(server, "/");
-        AUTO(net_answer) struct net_answer answer = {0};
-        struct net_request request = get(url, NET_TRUSTED);
-        request.method = "POST";
-        request.body = "x";
-        request.body_len = 1;
-        request.head_enough = true;
-        request.answer_max = 16;
-        request.total_ms = 1500; /* some say nothing more */
-        int rc = net_call(&request, &answer, &err);
-        if ((rc == 0) != (cases[i].status > 0) || answer.status != cases[i].status)
-            fail_msg("'%s': %d %s", says, answer.status, err.msg);
-        assert_true(answer.body.len <= 16);
-        if (i == 2)
-            assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        bool right = false;
+        for (int ms = 1500; !right; ms *= 4) {
+            struct err err = ERR_INIT;
+            AUTO(net_answer) struct net_answer answer = {0};
+            int rc = post_for_head(url, ms, &answer, &err);
+            right = (rc == 0) == (cases[i].status > 0) && answer.status == cases[i].status;
+            if (!right && ms > 20000)
+                fail_msg("'%s': %d %s", says, answer.status, err.msg);
+            assert_true(answer.body.len <= 16);
+            if (right && i == 2)
+                assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        }
         loopback_stop(server);
     }
 }
