@@ -68,6 +68,7 @@ struct shell {
     bool ready;       /* it has read its state */
     bool broken;      /* it could not start with its state: start without it */
     bool monitor;     /* it has job control on */
+    bool traced;      /* it has a DEBUG trap */
     bool doomed;      /* its bash has been killed and is not buried yet */
     char *cwd;
 };
@@ -156,6 +157,13 @@ void box_try_room(struct box *box);
  */
 int box_state_open(const struct box *box, const char *name);
 /* Gives it a line to read. */
+/* Appends a redirection from or to a descriptor of the agent. */
+void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd);
+/* Appends the line that reports how a command has ended, and the state. Its first two are words of
+ * the script. An empty line follows, which is read once the one before it has run: see
+ * box_shell_look(). */
+void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
+                    const char *status, const char *bang, bool end_job_control);
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
 /* Reads the shell's report. */
 void box_shell_listen(struct box *box, struct shell *shell);

@@ -23,12 +23,10 @@
 #define PATIENCE_US 50
 #define PATIENCE_US_MAX 20000
 
-/* Prints everything that makes another shell like this one; parts that cannot be set are skipped
- * when it is read. The caller's functions and aliases may have any name, so builtins are called
- * explicitly. */
-#define DUMP                                                                              \
-    "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; " \
-    "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o"
+/* Together they print everything that makes another shell like this one, and a null byte; parts
+ * that cannot be set are skipped when it is read. */
+static const char *const dumps[] = {"declare -p", "declare -f", "alias -p", "trap -p",
+                                    "shopt -p",   "umask -p",   "set +o",   "printf \\\\0"};
 
 void box_add_quoted(struct buf *out, const char *text, size_t len)
 {
@@ -57,6 +55,39 @@ char *box_shown_path(const struct box *box, const char *path)
 char *box_real_path(const struct box *box, const char *path)
 {
     return box->outside && path[0] == '/' ? path_join(box->outside, path + 1) : strdup(path);
+}
+
+void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd)
+{
+    buf_addf(line, " %s/proc/%d/fd/%d", how, (int)box->self, fd);
+}
+
+/* The caller's functions and aliases may have any name, so builtins are called explicitly. */
+static void add_dump(struct buf *line, const struct box *box, const struct shell *shell)
+{
+    buf_adds(line, "{");
+    for (size_t i = 0; i < COUNT_OF(dumps); i++) {
+        buf_addf(line, " \\builtin %s", dumps[i]);
+        if (shell->traced)
+            box_add_fd(line, box, ">", shell->report_write);
+        buf_addc(line, ';');
+    }
+    buf_adds(line, " }");
+    if (!shell->traced)
+        box_add_fd(line, box, ">", shell->report_write);
+    buf_adds(line, " 2>/dev/null");
+}
+
+void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
+                    const char *status, const char *bang, bool end_job_control)
+{
+    buf_addf(line, "\\builtin printf 'R%%s %%s\\0' %s %s", status, bang);
+    box_add_fd(line, box, ">", shell->report_write);
+    buf_adds(line, "; ");
+    if (end_job_control)
+        buf_adds(line, "\\builtin set +m; ");
+    add_dump(line, box, shell);
+    buf_adds(line, "\n\n");
 }
 
 struct shell *box_shell_find(struct box *box, const char *name)
@@ -247,10 +278,13 @@ static int greet(struct box *box, struct shell *shell, struct err *err)
     buf_adds(&line, "\\builtin shopt -s expand_aliases\n");
     if (shell->state >= 0)
         buf_addf(&line, "\\builtin . /proc/%d/fd/%d\n", (int)box->self, shell->state);
-    buf_addf(&line,
-             "\\builtin trap '{ \\builtin printf \"X%%s\\0\" \"$PWD\"; " DUMP
-             "; \\builtin printf \"\\0\"; } >/proc/%d/fd/%d 2>/dev/null' EXIT\n",
-             (int)box->self, shell->report_write);
+    shell->traced = false;
+    buf_adds(&line, "\\builtin trap '{ \\builtin trap - DEBUG; } >/dev/null 2>&1; "
+                    "\\builtin printf X%s\\\\0 \"$PWD\"");
+    box_add_fd(&line, box, ">", shell->report_write);
+    buf_adds(&line, "; ");
+    add_dump(&line, box, shell);
+    buf_adds(&line, "' EXIT\n");
     if (shell->state < 0) {
         buf_adds(&line, "\\builtin cd -- ");
         box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
@@ -322,6 +356,26 @@ static bool is_usable(const char *dump, size_t len)
     return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
 }
 
+/* True for a state with a DEBUG trap. It runs before each builtin, also before ours, and what it
+ * prints is where they print. */
+static bool is_traced(const char *dump, size_t len)
+{
+    static const char end[] = "' DEBUG\n";
+    return memmem(dump, len, end, sizeof(end) - 1) != NULL;
+}
+
+/* Asks for the report again, each part of it by a redirection of its own: traps run before those.
+ */
+static bool ask_again(const struct box *box, struct shell *shell, const char *status,
+                      const char *bang)
+{
+    struct err ignored;
+    AUTO(buf) struct buf line = BUF_INIT(65536);
+    shell->traced = true;
+    box_add_report(&line, box, shell, status, bang, false);
+    return box_shell_write(shell, &line, &ignored) == 0;
+}
+
 /* Handles one report. "S": it has read its state. "Wpid status": of a background process. "Rstatus
  * bang" and the state: a command has ended. "Xcwd" and the state: it exits. Returns how many bytes
  * were used, 0 when the report is incomplete. */
@@ -350,9 +404,15 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         if (is_usable(dump, (size_t)(stop - dump)))
             keep_state(box, shell, dump, (size_t)(stop - dump));
     } else if (text[0] == 'R') {
-        char *after;
+        char *after, numbers[2][24];
         long status = strtol(text + 1, &after, 10);
         long bang = strtol(after, NULL, 10);
+        bool traced = is_traced(dump, (size_t)(stop - dump));
+        snprintf(numbers[0], sizeof(numbers[0]), "%ld", status);
+        snprintf(numbers[1], sizeof(numbers[1]), "%ld", bang);
+        if (shell->run && traced && !shell->traced && ask_again(box, shell, numbers[0], numbers[1]))
+            return (size_t)(stop - text) + 1;
+        shell->traced = traced;
         box_note_cwd(shell);
         shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
         shell->broken = false;
