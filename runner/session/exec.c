@@ -84,8 +84,8 @@ static void let_go_locked(struct exec *command)
         unlist_locked(command);
 }
 
-/* Reads the output that is there; true at its end. */
-static bool drain_locked(struct exec *command, struct source *source, int pieces)
+/* Reads the output that is there; true at its end. *ret_any is set when there was some. */
+static bool drain_locked(struct exec *command, struct source *source, int pieces, bool *ret_any)
 {
     static char piece[PIECE_BYTES]; /* The lock protects it. */
     struct spool *spool = source->kind == SOURCE_OUT ? &command->out : &command->err;
@@ -97,6 +97,7 @@ static bool drain_locked(struct exec *command, struct source *source, int pieces
             return errno != EAGAIN;
         if (n == 0)
             return true;
+        *ret_any = true;
         spool_add(spool, command->session->dir, piece, (size_t)n);
     }
     return false;
@@ -104,8 +105,9 @@ static bool drain_locked(struct exec *command, struct source *source, int pieces
 
 void exec_bytes_locked(struct exec *command, struct source *source)
 {
-    bool over = drain_locked(command, source, PIECES_A_TURN);
-    changed_locked(command);
+    bool any = false, over = drain_locked(command, source, PIECES_A_TURN, &any);
+    if (any)
+        changed_locked(command);
     if (!over)
         return;
     command->sources[source->kind == SOURCE_ERR] = NULL;
@@ -163,7 +165,8 @@ static void drain_all_locked(struct exec *command)
 {
     for (int i = 0; i < 2; i++) {
         struct source *source = command->sources[i];
-        if (!source || !drain_locked(command, source, INT32_MAX))
+        bool any;
+        if (!source || !drain_locked(command, source, INT32_MAX, &any))
             continue;
         command->sources[i] = NULL;
         source_end_locked(command->sessions, source);

@@ -80,6 +80,8 @@ static void free_gone_locked(struct sessions *sessions)
 void hub_ring(const struct sessions *sessions)
 {
     const uint64_t one = 1;
+    if (sessions->attending)
+        return;
     (void)!write(sessions->bell, &one, sizeof(one));
 }
 
@@ -189,16 +191,17 @@ void hub_finish_locked(struct exec *command)
 static void tell_finished(struct sessions *sessions) HOLDS(sessions->lock);
 static void tell_finished(struct sessions *sessions)
 {
-    struct process_waiter *waiter;
-    while ((waiter = sessions->woken)) {
-        sessions->woken = waiter->next;
-        session_unref_locked(waiter->session);
-        lock_drop(&sessions->lock);
-        waiter->fn(waiter->arg);
-        free(waiter);
-        lock_take(&sessions->lock);
-    }
-    while (sessions->due_count > 0) {
+    while (sessions->woken || sessions->due_count > 0) {
+        struct process_waiter *waiter = sessions->woken;
+        if (waiter) {
+            sessions->woken = waiter->next;
+            session_unref_locked(waiter->session);
+            lock_drop(&sessions->lock);
+            waiter->fn(waiter->arg);
+            free(waiter);
+            lock_take(&sessions->lock);
+            continue;
+        }
         struct exec *command = sessions->due[--sessions->due_count];
         void (*done)(struct exec *, void *) = command->watch.done;
         if (done) {
@@ -301,9 +304,11 @@ static void *hub_run(void *arg)
     lock_take(&sessions->lock);
     while (!sessions->stopping) {
         int64_t due_ms = due_locked(sessions);
+        sessions->attending = false;
         lock_drop(&sessions->lock);
         int count = epoll_wait(sessions->epoll, events, EVENTS_MAX, wait_ms(due_ms));
         lock_take(&sessions->lock);
+        sessions->attending = true;
         for (int i = 0; i < count; i++)
             attend_locked(sessions, events[i].data.ptr);
         execs_late_locked(sessions, clock_mono_ms());
@@ -333,6 +338,7 @@ void hub_stop(struct sessions *sessions)
     lock_take(&sessions->lock);
     sessions->stopping = true;
     pthread_cond_broadcast(&sessions->changed);
+    pthread_cond_broadcast(&sessions->stopped);
     hub_ring(sessions);
     lock_drop(&sessions->lock);
     thread_join(&sessions->tidier);

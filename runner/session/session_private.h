@@ -272,6 +272,7 @@ struct sessions {
     char *dir;
     struct lock lock; /* guards everything below, and all sessions and commands */
     pthread_cond_t changed;
+    pthread_cond_t stopped; /* `stopping` is set */
     struct session *list;
     size_t count;
     struct call *calls;
@@ -289,6 +290,7 @@ struct sessions {
     int makers;          /* number of threads that make sessions and snapshots */
     size_t ptys_exiting; /* terminals whose shell has ended, but which are not over */
     int epoll, bell;
+    bool attending;         /* the hub is not asleep: it sees what is due before it waits again */
     struct source *ringing; /* the bell's source */
     struct thread hub;
     struct thread tidier; /* thread that removes expired sessions */
@@ -346,6 +348,7 @@ int snapshot_unfold(struct session *session, const char *id, struct err *err);
 
 int hub_start(struct sessions *sessions, struct err *err);
 void hub_stop(struct sessions *sessions);
+/* Wakes the hub. Called with the lock held. */
 void hub_ring(const struct sessions *sessions);
 /* Makes the hub, or the thread that releases the lock next, call done() of this command. */
 void hub_finish_locked(struct exec *command);
