@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-#define PEER_MS 60000
+#define PEER_MS 200000
 #define HOST "Host: test\r\n"
 
 static inline int peer_connect(int port)

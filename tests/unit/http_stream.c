@@ -133,8 +133,8 @@ static int start_with(size_t streams_max)
                                               .type = "text/event-stream",
                                               .headers = "X-More: yes\r\n",
                                               .heartbeat = ":\n\n",
-                                              .heartbeat_ms = 60000,
-                                              .stuck_ms = 60000,
+                                              .heartbeat_ms = 600000,
+                                              .stuck_ms = 600000,
                                               .fill = fill,
                                               .done = on_done};
     source = (struct source){.file = -1};
