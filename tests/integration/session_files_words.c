@@ -160,7 +160,7 @@ static void deleting_says_whether_there_was_anything(void **state)
     prints("ls /tmp/far", "y\n");
 }
 
-static void parts_of_a_file(void **state)
+static void parts_and_versions_of_a_file(void **state)
 {
     (void)state;
     static const struct ask parts[] = {
@@ -196,13 +196,6 @@ static void parts_of_a_file(void **state)
         {"GET", "files/empty", NULL, NULL, 200, "Content-Length: 0", NULL},
         {"GET", "files/empty", "Range: bytes=0-\r\n", NULL, 416, "bytes */0", NULL},
     };
-    RUN(parts);
-}
-
-/* Of the file that parts_of_a_file() has left. */
-static void versions_of_a_file(void **state)
-{
-    (void)state;
     static const struct ask mine[] = {
         {"GET", "files/r", "If-Match: %s\r\n", NULL, 200, "0123456789", NULL},
         {"GET", "files/r", "If-None-Match: \"a\", %s\r\n", NULL, 304, NULL, NULL},
@@ -218,6 +211,7 @@ static void versions_of_a_file(void **state)
         {"DELETE", "files/r", "If-Match: %s\r\n", NULL, 412, NULL, NULL},
     };
     char etag[128];
+    RUN(parts);
     struct reply *reply =
         send_ask(&(struct ask){"HEAD", "files/r", NULL, NULL, 0, NULL, NULL}, NULL);
     assert_true(reply_header(reply, "ETag", etag, sizeof(etag)));
@@ -558,8 +552,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths_are_absolute_or_of_the_workspace),
         cmocka_unit_test(deleting_says_whether_there_was_anything),
-        cmocka_unit_test(parts_of_a_file),
-        cmocka_unit_test(versions_of_a_file),
+        cmocka_unit_test(parts_and_versions_of_a_file),
         cmocka_unit_test(a_file_is_replaced_whole_or_not_at_all),
         cmocka_unit_test(modes_are_octal_and_kept),
         cmocka_unit_test(lines_are_counted_from_zero),
