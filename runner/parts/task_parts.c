@@ -267,10 +267,14 @@ static enum jail_tier strongest(const struct jail_host *host, const struct confi
     return host->tier < (int)most ? (enum jail_tier)host->tier : most;
 }
 
-/* True where tasks' jails have a network behind a gate. */
-static bool has_gate(const struct jail_host *host, const struct config *config)
+/* Whether tasks' jails have a network behind a gate. */
+static enum egress_way find_gate(const struct jail_host *host, const struct config *config)
 {
-    return strongest(host, config) == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (strongest(host, config) != JAIL_FULL)
+        return EGRESS_NO_GATE;
+    return host->has[JAIL_HAS_GATE]    ? EGRESS_REDIRECTS
+           : host->has[JAIL_HAS_PROXY] ? EGRESS_ASKED
+                                       : EGRESS_NO_GATE;
 }
 
 /* Sets *ret_path to the path of a socket for jails that have a gate, which the caller frees; NULL
@@ -278,7 +282,7 @@ static bool has_gate(const struct jail_host *host, const struct config *config)
 static int find_socket(struct runner *runner, const char *name, char **ret_path, struct err *err)
 {
     *ret_path = NULL;
-    if (!has_gate(launcher_host(runner->launcher), runner->first))
+    if (!find_gate(launcher_host(runner->launcher), runner->first))
         return 0;
     if (runner->sockets_fd < 0) {
         AUTO(str) char *dir = path_join(runner->first->state_dir, "sockets");
@@ -451,12 +455,20 @@ static int check_egress(const struct config *config, bool gate, const struct jai
         host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
 }
 
-/* A user for each task, where there are no namespaces to keep them apart. */
+/* Whether tasks that have one user can reach each other's processes or files. Namespaces alone keep
+ * only processes apart in tier restricted. */
+static bool are_together(const struct jail_host *host, enum jail_tier tier)
+{
+    return !host->has[JAIL_HAS_NAMESPACES] ||
+           (tier == JAIL_RESTRICTED && !host->has[JAIL_HAS_LANDLOCK]);
+}
+
+/* A user for each task, where nothing else keeps them apart. */
 static int make_users(struct runner *runner, const struct config *config,
                       const struct jail_host *host, struct err *err)
 {
     unsigned first, last;
-    if (!host->has[JAIL_HAS_USER] || host->has[JAIL_HAS_NAMESPACES] ||
+    if (!host->has[JAIL_HAS_USER] || !are_together(host, runner->walls.tier) ||
         !config_uids(config, &first, &last))
         return 0;
     runner->walls.users = users_new(first, last, err);
@@ -472,7 +484,7 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
     runner->walls.config = &runner->config;
     runner->walls.tier = strongest(host, config);
-    runner->walls.gate = has_gate(host, config);
+    runner->walls.gate = find_gate(host, config);
     if (make_users(runner, config, host, err))
         return -1;
     if (check_egress(config, runner->walls.gate, host, err))
