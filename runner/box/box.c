@@ -71,13 +71,19 @@ void box_say_ok(const struct box *box, int64_t id)
 
 /* --- the first message --------------------------------------------------------------------- */
 
-static int read_env(struct box *box, const struct json *list)
+/* `fd`: a list of "NAME=value". */
+static int read_env(struct box *box, int fd, struct err *err)
 {
+    AUTO(json) struct json *list = box_read_json(fd, err);
+    if (!list)
+        return -1;
     for (const struct json *at = json_first(list); at; at = json_next(at))
         if (strlist_add(&box->env, json_text(at)))
-            return -1;
+            return err_sys(err, "the session's environment");
     return strlist_addf(&box->env,
-                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+               ? err_sys(err, "the session's environment")
+               : 0;
 }
 
 /* Limits the number of processes in the session. They are counted in its own user namespace, so not
@@ -104,7 +110,7 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
     box->alone = !walls;
     box->pids_max = (int)pids;
     box->states = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (box->states < 0 || read_env(box, json_get(ask, "env")))
+    if (box->states < 0)
         return err_sys(err, "the session's directory");
     if (walls && box_enclose(dir, &why)) {
         if (chdir(dir))
@@ -121,11 +127,14 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
     return strlist_addf(&box->env, "HOME=%s", home) ? err_sys(err, "the session's environment") : 0;
 }
 
-static void begin(struct box *box, int64_t id, const struct json *ask)
+/* The environment is in the message's file: it may be long. */
+static void begin(struct box *box, int64_t id, const struct json *ask,
+                  const struct box_message *message)
 {
     struct err err;
     AUTO(buf) struct buf text = BUF_INIT(256);
-    if (settle(box, ask, &err)) {
+    int env = message->fd_count > 0 ? message->fds[0] : -1;
+    if (read_env(box, env, &err) || settle(box, ask, &err)) {
         box_say_error(box, id, &err);
         exit(1);
     }
@@ -145,7 +154,7 @@ static void dispatch(struct box *box, const struct json *ask, struct box_message
     if (!op)
         return;
     if (strcmp(op, "begin") == 0)
-        begin(box, id, ask);
+        begin(box, id, ask, message);
     else if (strcmp(op, "exec") == 0)
         box_run_start(box, id, ask, message);
     else if (strcmp(op, "kill") == 0)

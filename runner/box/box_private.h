@@ -257,6 +257,9 @@ void box_crowd_look(struct box *box);
 
 /* --- files (worker.c and what it calls) ---------------------------------------------------- */
 
+/* Parses a file: what is too long for a message. The caller frees the result. */
+struct json *box_read_json(int fd, struct err *err);
+
 /* Starts a worker for {"op":"file",…}. */
 void box_worker_start(struct box *box, int64_t id, const struct json *ask,
                       struct box_message *message);

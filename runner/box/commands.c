@@ -195,6 +195,17 @@ static bool any_run(const struct box *box)
     return false;
 }
 
+/* Where a command is to run. A relative path is one from the shell's directory, whatever CDPATH and
+ * OLDPWD are. */
+static char *place_of(const struct box *box, const struct json *ask)
+{
+    char *path = NULL;
+    const char *place = json_text(json_get(ask, "cwd"));
+    if (!place || place[0] == '/')
+        return place ? box_real_path(box, place) : NULL;
+    return asprintf(&path, "./%s", place) < 0 ? NULL : path;
+}
+
 static int start(struct box *box, struct run *owned, const struct json *ask,
                  const struct box_message *message, struct err *err)
 {
@@ -223,8 +234,7 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     if (box->swept)
         (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);
     box->swept = false;
-    const char *place = json_text(json_get(ask, "cwd"));
-    AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
+    AUTO(str) char *cwd = place_of(box, ask);
     if (rc == 0) {
         run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
         run->tag = box_tag_new(box);
@@ -337,8 +347,9 @@ static void adopt_others(struct box *box, struct shell *shell, struct run *run)
     free(list);
 }
 
+/* `log`: what was printed by a command that has left no process, or -1. */
 static void say_ended(const struct box *box, const struct shell *shell, const struct run *run,
-                      int status, pid_t background)
+                      int status, pid_t background, int log)
 {
     AUTO(buf) struct buf text = BUF_INIT(BOX_TEXT_MAX);
     AUTO(str) char *cwd = box_shown_path(box, shell->cwd);
@@ -354,13 +365,14 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
     json_add_bool(&w, "crowd", run->crowd);
     json_add_bool(&w, "alive", shell->pid > 0);
     json_close(&w);
-    box_say(box, &text, NULL, 0);
+    box_say(box, &text, &log, log >= 0);
 }
 
 void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
 {
     AUTO(run) struct run *run = STEAL_PTR(shell->run);
     pid_t background = 0;
+    int log = -1;
     shell->status = status;
     if (!run)
         return;
@@ -370,8 +382,9 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
         background = bang;
         if (job)
             say_job(box, job, run, true);
-    } else if (run->log >= 0) {
+    } else if (run->log >= 0) { /* The '&' was a comment's, or the command has an error. */
         unlinkat(box->root, run->log_path, 0);
+        log = run->log;
     }
     shell->bang = bang;
     box->strangers = true;
@@ -379,7 +392,7 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
         adopt_others(box, shell, run);
         box_tag_set(shell->pid, TAG_NONE);
     }
-    say_ended(box, shell, run, status, background);
+    say_ended(box, shell, run, status, background, log);
     box_jobs_ask(box, shell);
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE_BYTES (64u << 10)
@@ -125,8 +126,11 @@ static void finish_locked(struct exec *command)
     struct view *view = shellview_find_locked(command->session, command->shell);
     if (view && view->running == command)
         view->running = NULL;
-    if (view && command->failure.code == ERR_NONE)
+    if (view && command->failure.code == ERR_NONE) {
         shellview_add_locked(view, command);
+        view->ended = true;
+        view->exit_code = command->exit_code;
+    }
     hub_finish_locked(command);
     waiters_wake_locked(command->session, 0, command->id);
     changed_locked(command);
@@ -173,7 +177,23 @@ static void drain_all_locked(struct exec *command)
     }
 }
 
-void exec_ended_locked(struct exec *command, const struct json *event)
+/* Output that went to a file: the command seemed to stay in the background. */
+static void read_log_locked(struct exec *command, int log)
+{
+    static char piece[PIECE_BYTES]; /* The lock protects it. */
+    struct stat st;
+    ssize_t n;
+    if (log < 0 || fstat(log, &st) || !S_ISREG(st.st_mode))
+        return;
+    for (int64_t at = 0; at <= OUTPUT_BYTES_MAX; at += n) {
+        n = pread(log, piece, sizeof(piece), at);
+        if (n <= 0)
+            return;
+        spool_add(&command->out, command->session->dir, piece, (size_t)n);
+    }
+}
+
+void exec_ended_locked(struct exec *command, const struct json *event, int log)
 {
     int64_t exit = 0, background = 0;
     struct view *view = shellview_take_locked(command->session, command->shell);
@@ -183,6 +203,7 @@ void exec_ended_locked(struct exec *command, const struct json *event)
     json_int(json_get(event, "exitCode"), &exit);
     json_int(json_get(event, "background"), &background);
     drain_all_locked(command);
+    read_log_locked(command, log);
     command->exit_code = (int)exit;
     command->pid = (pid_t)background;
     command->cwd = strdup(cwd ? cwd : "/workspace");

@@ -87,7 +87,8 @@ void hub_ring(const struct sessions *sessions)
 
 /* --- what agents say ----------------------------------------------------------------------- */
 
-static void on_event_locked(struct session *session, const char *event, const struct json *said)
+static void on_event_locked(struct session *session, const char *event, const struct json *said,
+                            const struct box_message *message)
 {
     int64_t exec = 0;
     json_int(json_get(said, "exec"), &exec);
@@ -100,7 +101,7 @@ static void on_event_locked(struct session *session, const char *event, const st
     else if (strcmp(event, "ended") == 0) {
         struct exec *command = exec_find_locked(session, exec);
         if (command)
-            exec_ended_locked(command, said);
+            exec_ended_locked(command, said, message->fd_count > 0 ? message->fds[0] : -1);
     }
 }
 
@@ -134,6 +135,10 @@ static void on_answer_locked(struct session *session, int64_t id, const struct j
         call = call->next;
     if (!call)
         return;
+    if (call->answered && !call->later) { /* The first answer is not taken yet. */
+        call->later = strdup(message->text);
+        return;
+    }
     free(call->text);
     call->text = strdup(message->text);
     fd_close(&call->fd);
@@ -156,7 +161,7 @@ static void hear_locked(struct session *session)
         const char *event = json_text(json_get(said, "event"));
         int64_t id = 0;
         if (event)
-            on_event_locked(session, event, said);
+            on_event_locked(session, event, said, &message);
         else if (said && json_int(json_get(said, "id"), &id) == 0)
             on_answer_locked(session, id, said, &message);
         box_close_fds(&message);
@@ -376,7 +381,8 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
     *ret_fd = call->fd;
     call->fd = -1;
     bool lost = call->lost;
-    call->answered = false;
+    call->text = STEAL_PTR(call->later);
+    call->answered = call->text != NULL;
     lock_drop(&sessions->lock);
     struct json *said = text ? json_parse(text, strlen(text), err) : NULL;
     if (!text)
@@ -404,6 +410,7 @@ void link_forget(struct session *session, struct call *call)
         *at = call->next;
     lock_drop(&sessions->lock);
     free(call->text);
+    free(call->later);
     fd_close(&call->fd);
 }
 

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RECORD_BYTES_MAX (1u << 20)
+#define RECORD_BYTES_MAX (4u << 20)
 #define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
 #define DISK_LOOK_MS 50

@@ -92,7 +92,8 @@ struct exec {
 
 void exec_started_locked(struct exec *command, int out, int err);
 void exec_refused_locked(struct exec *command, const struct err *err);
-void exec_ended_locked(struct exec *command, const struct json *event);
+/* `log`: a file with its output, or -1. */
+void exec_ended_locked(struct exec *command, const struct json *event, int log);
 void exec_lost_locked(struct exec *command);
 void exec_bytes_locked(struct exec *command, struct source *source);
 struct exec *exec_find_locked(struct session *session, int64_t id);
@@ -148,6 +149,8 @@ struct view {
     char *cwd;
     struct exec *running; /* not a reference */
     pid_t pid;            /* of the newest background process */
+    bool ended;           /* a command has, with that exit code */
+    int exit_code;
     struct shown history[HISTORY_MAX];
     size_t count;
 };
@@ -242,8 +245,9 @@ struct call {
     int64_t id;
     struct session *session;
     bool answered, lost;
-    char *text; /* the answer */
-    int fd;     /* descriptor in the answer, or -1 */
+    char *later; /* a second answer that came before the first was taken; or NULL */
+    char *text;  /* the answer */
+    int fd;      /* descriptor in the answer, or -1 */
 };
 
 struct snapshot {
