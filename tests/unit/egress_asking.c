@@ -242,6 +242,7 @@ static void addresses_of_the_internet_are_reached_where_all_is_open(void **state
         AUTO(fd) int program = ask(text);
         AUTO(fd) int server = arrival("::ffff:8.8.8.8");
         hear(program, YES);
+        fd_close(&server);
     }
     end();
 }
@@ -253,6 +254,7 @@ static void the_owners_networks_are_reached_where_they_are_open(void **state)
     AUTO(fd) int program = ask("CONNECT lan.example:8000 HTTP/1.1" END);
     AUTO(fd) int server = arrival("::ffff:192.168.1.1");
     hear(program, YES);
+    fd_close(&server);
     /* this process is the runner: its own port stays closed; by any name or address of loopback */
     expect_answer("CONNECT in.example:8000 HTTP/1.1" END, "403", "a port of the runner");
     expect_answer("CONNECT 127.0.0.1:8001 HTTP/1.1" END, "403", "the task's own loopback");
@@ -433,6 +435,7 @@ static void broken_chunks_end_the_connection(void **state)
     say(program, "1\r\nxGET http://b.example/ HTTP/1.1" END);
     assert_true(is_ready(program, PATIENCE_MS));
     assert_true(read(program, &byte, 1) <= 0);
+    fd_close(&server);
     end();
 }
 
@@ -452,6 +455,7 @@ static void the_runners_own_servers_are_reached_by_their_addresses(void **state)
     hear(server, "GET /v1 HTTP/1.1\r\nHost: 192.0.2.1:880\r\nConnection: close" END);
     expect_answer("GET http://192.0.2.3:880/ HTTP/1.1" END, "HTTP/1.1 403 ", "connect to a name");
     expect_answer("GET http://192.0.2.1/ HTTP/1.1" END, "HTTP/1.1 403 ", "connect to a name");
+    fd_close(&program);
     end();
     tmp_dir_free(dir);
 }
@@ -488,6 +492,7 @@ static void many_that_say_nothing_cost_little_and_stop_nobody(void **state)
     AUTO(fd) int program = ask("CONNECT a.example:8000 HTTP/1.1" END);
     AUTO(fd) int server = arrival("::ffff:8.8.8.8");
     hear(program, YES);
+    fd_close(&server);
     long cost = resident_kib() - before;
     print_message("%zu connections: %ld KiB\n", count, cost);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
