@@ -77,6 +77,8 @@ static const struct hostile call_cases[] = {
     {"writes files in memory", BOTH, "@files-in-memory", NULL},
     {"maps a file in memory", BOTH, "@mapped-file-in-memory", NULL},
     {"has children with memory", BOTH, "@in-children", NULL},
+    {"fills the queues of sockets", BOTH, "@buffers-of-sockets", NULL},
+    {"has many tables of pages", BOTH, "@tables-of-pages", NULL},
     {"locks its memory", BOTH, "@locked", "PLAYED"},
     {"raises its limits", BOTH, "@limits-up", "PLAYED"},
     {"prints for ever", BOTH, "@output", NULL},
