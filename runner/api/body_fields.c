@@ -1,6 +1,7 @@
 #include "runner/api/body_fields.h"
 
 #include "base/check.h"
+#include "base/id.h"
 #include "base/str.h"
 
 #include <ctype.h>
@@ -18,7 +19,7 @@ static const char *name_at(size_t index, void *arg)
     return index < names->count ? names->fields[index].name : NULL;
 }
 
-static void send_errors(struct http_request *req, const struct request_errors *errors)
+void send_field_errors(struct http_request *req, const struct request_errors *errors)
 {
     struct err err;
     AUTO(buf) struct buf members = BUF_INIT(1u << 20);
@@ -41,7 +42,7 @@ void send_field_error(struct http_request *req, const char *field, const char *m
 {
     struct request_errors errors = {0};
     request_errors_add(&errors, ERR_INVALID, field, message);
-    send_errors(req, &errors);
+    send_field_errors(req, &errors);
     request_errors_done(&errors);
 }
 
@@ -143,12 +144,12 @@ static void miss_required(const struct json *body, const struct names *names,
     }
 }
 
-struct json *body_fields(struct http_request *req, const struct field *fields, size_t count)
+struct json *body_read(struct http_request *req, const struct field *fields, size_t count,
+                       struct request_errors *errors)
 {
-    REQUIRE(fields);
+    REQUIRE(fields && errors);
     struct err err;
     struct names names = {fields, count};
-    struct request_errors errors = {0};
     AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX + 1);
     if (api_json_body(req, API_BODY_MAX, &text, &err)) {
         send_err(req, &err);
@@ -167,13 +168,90 @@ struct json *body_fields(struct http_request *req, const struct field *fields, s
         return NULL;
     }
     for (const struct json *at = json_first(body); at; at = json_next(at))
-        read_member(at, &names, &errors);
-    miss_required(body, &names, &errors);
-    if (errors.count > 0) {
-        send_errors(req, &errors);
-        json_free(body);
-        body = NULL;
-    }
-    request_errors_done(&errors);
+        read_member(at, &names, errors);
+    miss_required(body, &names, errors);
     return body;
+}
+
+bool body_refused(struct http_request *req, struct request_errors *errors)
+{
+    bool refused = errors->count > 0 || errors->more > 0;
+    if (refused)
+        send_field_errors(req, errors);
+    request_errors_done(errors);
+    return refused;
+}
+
+struct json *body_fields(struct http_request *req, const struct field *fields, size_t count)
+{
+    struct request_errors errors = {0};
+    struct json *body = body_read(req, fields, count, &errors);
+    if (!body || !body_refused(req, &errors))
+        return body;
+    json_free(body);
+    return NULL;
+}
+
+/* --- queries ------------------------------------------------------------------------------- */
+
+/* Whether an earlier parameter has that name. */
+static bool is_repeated(struct http_request *req, size_t at, const char *name)
+{
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(http_query_name(req, i), name) == 0)
+            return true;
+    return false;
+}
+
+bool query_refused(struct http_request *req, const char *const known[])
+{
+    struct err err;
+    const char *name;
+    bool wrong = check_query(req, known, &err) != 0;
+    for (size_t i = 0; (name = http_query_name(req, i)); i++) {
+        size_t at = 0;
+        while (known[at] && strcmp(known[at], name) != 0)
+            at++;
+        if (wrong ? !known[at] : is_repeated(req, i, name))
+            break;
+    }
+    if (wrong || name)
+        send_field_error(req, name ? name : "", wrong ? err.msg : "is there twice");
+    return wrong || name;
+}
+
+int query_number(struct http_request *req, const char *name, int64_t max, int64_t *ret_value)
+{
+    char why[128];
+    const char *text = http_query(req, name);
+    if (!text || !*text || str_to_int(text, 0, max, ret_value) == 0)
+        return 0;
+    if (max == INT64_MAX)
+        snprintf(why, sizeof(why), "must be a whole number from 0 on, got '%.40s'", text);
+    else
+        snprintf(why, sizeof(why), "must be 0..%lld, got '%.40s'", (long long)max, text);
+    send_field_error(req, name, why);
+    return -1;
+}
+
+int query_bool(struct http_request *req, const char *name, bool *ret_value)
+{
+    const char *text = http_query(req, name);
+    if (!text || !*text)
+        return 0;
+    *ret_value = strcmp(text, "true") == 0;
+    if (*ret_value || strcmp(text, "false") == 0)
+        return 0;
+    send_field_error(req, name, "must be true or false");
+    return -1;
+}
+
+int query_shell(struct http_request *req, const char *name, const char **ret_shell)
+{
+    const char *text = http_query(req, name);
+    *ret_shell = text && *text ? text : NULL;
+    if (!*ret_shell || id_is_valid(text))
+        return 0;
+    send_field_error(req, name, "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
+    return -1;
 }

@@ -142,6 +142,26 @@ static void print_cli(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
+/* Prints how tasks reach the network, and why not by a gate that takes all connections. */
+static void print_network(const struct api *api, const struct jail_host *host,
+                          struct json_writer *w)
+{
+    static const char *const words[] = {
+        [EGRESS_NO_GATE] = "host", [EGRESS_REDIRECTS] = "gate", [EGRESS_ASKED] = "proxy"};
+    const enum egress_way way = api->claude->walls->gate;
+    char why[300] = "";
+    if (way == EGRESS_ASKED)
+        snprintf(why, sizeof(why),
+                 "only programs that heed HTTPS_PROXY and the like reach the network, by the "
+                 "runner's gate: the kernel cannot redirect the others (%s)",
+                 host->why[JAIL_HAS_GATE]);
+    else if (way == EGRESS_NO_GATE)
+        snprintf(why, sizeof(why), "tasks have the host's network: %s",
+                 host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
+    json_add_text(w, "network", words[way]);
+    json_add_text(w, "network_why", why[0] ? why : NULL);
+}
+
 /* Prints what confines tasks, and which parts of it this host lacks. */
 static void print_jail(const struct api *api, struct json_writer *w)
 {
@@ -150,6 +170,7 @@ static void print_jail(const struct api *api, struct json_writer *w)
     json_add_text(w, "tier", jail_tier_name(api->claude->walls->tier));
     json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
     json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
+    print_network(api, host, w);
     json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
     json_add_int(w, "landlock", host->landlock);
     json_open_object(w, "features");

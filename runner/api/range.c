@@ -6,13 +6,24 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* Reads digits; a number that is too large is the largest. */
+static int read_place(const char *text, int64_t *ret_value)
+{
+    if (str_to_int(text, 0, INT64_MAX, ret_value) == 0)
+        return 0;
+    if (!*text || strspn(text, "0123456789") != strlen(text))
+        return -1;
+    *ret_value = INT64_MAX;
+    return 0;
+}
+
 /* Reads "bytes=a-b", "bytes=a-" or "bytes=-n" (one range). Returns 1 with the range, 0 when the
  * header must be ignored, -1 when the range lies outside. */
 static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t *ret_len)
 {
     int64_t from, to = size - 1;
-    char number[32];
-    if (!text || !str_starts(text, "bytes=") || strchr(text, ','))
+    char number[64];
+    if (!text || strncasecmp(text, "bytes=", strlen("bytes=")) != 0 || strchr(text, ','))
         return 0;
     text += strlen("bytes=");
     const char *dash = strchr(text, '-');
@@ -20,15 +31,14 @@ static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t
         return 0;
     snprintf(number, sizeof(number), "%.*s", (int)(dash - text), text);
     if (dash == text) { /* the last n bytes */
-        if (str_to_int(dash + 1, 0, INT64_MAX, &to))
+        if (read_place(dash + 1, &to))
             return 0;
         from = to < size ? size - to : 0;
         *ret_from = from;
         *ret_len = size - from;
         return to == 0 || size == 0 ? -1 : 1;
     }
-    if (str_to_int(number, 0, INT64_MAX, &from) ||
-        (dash[1] && (str_to_int(dash + 1, 0, INT64_MAX, &to) || to < from)))
+    if (read_place(number, &from) || (dash[1] && (read_place(dash + 1, &to) || to < from)))
         return 0;
     if (from >= size)
         return -1;

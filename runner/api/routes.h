@@ -173,7 +173,7 @@
     X("DELETE", "/sessions/{id}/processes/{pid}", process_delete, ROUTE_DRAIN, "sessions", \
       "End it, or send it a signal", "signal", "", "200:Object 404 504") \
     X("GET", "/sessions/{id}/processes/{pid}/logs", process_logs, ROUTE_DRAIN, "sessions", \
-      "What it has written", "from", "", "200:Log 404") \
+      "What it has written", "from Last-Event-ID", "", "200:Log 404 416") \
     X("POST", "/sessions/{id}/processes/{pid}/stdin", process_stdin, 0, "sessions", \
       "Write to it", "", "SessionInput", "200:Object 404 409") \
     X("GET", "/sessions/{id}/shell", shell_get, ROUTE_DRAIN, "sessions", \

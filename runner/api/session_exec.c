@@ -399,6 +399,7 @@ void session_exec_post(struct http_request *req, void *arg)
     struct api *api = arg;
     int64_t timeout = TIMEOUT_S, wait = 0;
     struct exec_wish wish = {0};
+    struct request_errors errors = {0};
     const struct field fields[] = {
         {.name = "command",
          .kind = FIELD_TEXT,
@@ -422,18 +423,16 @@ void session_exec_post(struct http_request *req, void *arg)
          .max = CLOUDBOX_WAIT_MAX_S,
          .zero = true},
     };
-    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_read(req, fields, COUNT_OF(fields), &errors);
     if (!body)
         return;
-    if (wish.shell && !id_is_valid(wish.shell)) {
-        send_field_error(req, "shell",
-                         "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
+    if (wish.shell && !id_is_valid(wish.shell))
+        request_errors_add(&errors, ERR_INVALID, "shell",
+                           "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
+    if (wish.text && str_is_blank(wish.text, strlen(wish.text)))
+        request_errors_add(&errors, ERR_INVALID, "command", "is blank");
+    if (body_refused(req, &errors))
         return;
-    }
-    if (str_is_blank(wish.text, strlen(wish.text))) {
-        send_field_error(req, "command", "is blank");
-        return;
-    }
     wish.timeout_ms = timeout * 1000;
     if (cloudbox_has(api->cloudbox, http_param(req, "id")))
         start_in_cloud(req, api, &wish, wait);

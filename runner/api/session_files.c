@@ -30,47 +30,6 @@ static void make_etag(const struct stat *st, char *text, size_t size)
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-/* Reads a number of the query; -1 after the answer has been sent. */
-static int query_number(struct http_request *req, const char *name, int64_t *ret_value)
-{
-    char why[128];
-    const char *text = http_query(req, name);
-    if (!text || !*text || str_to_int(text, 0, INT64_MAX, ret_value) == 0)
-        return 0;
-    snprintf(why, sizeof(why), "must be a whole number from 0 on, got '%.40s'", text);
-    send_field_error(req, name, why);
-    return -1;
-}
-
-/* Reads a switch of the query; -1 after the answer has been sent. */
-static int query_bool(struct http_request *req, const char *name, bool *ret_value)
-{
-    const char *text = http_query(req, name);
-    *ret_value = text && strcmp(text, "true") == 0;
-    if (!text || !*text || *ret_value || strcmp(text, "false") == 0)
-        return 0;
-    send_field_error(req, name, "must be true or false");
-    return -1;
-}
-
-/* Refuses parameters that there are none of, by name; true after the answer has been sent. */
-static bool query_refused(struct http_request *req, const char *const known[])
-{
-    struct err err;
-    const char *name;
-    if (check_query(req, known, &err) == 0)
-        return false;
-    for (size_t i = 0; (name = http_query_name(req, i)); i++) {
-        size_t at = 0;
-        while (known[at] && strcmp(known[at], name) != 0)
-            at++;
-        if (!known[at])
-            break;
-    }
-    send_field_error(req, name ? name : "", err.msg);
-    return true;
-}
-
 struct lines {
     int64_t first, end; /* 0-based; `end` is past the last */
     int64_t at;         /* the line that is being read */
@@ -172,8 +131,9 @@ static void send_it(struct http_request *req, int fd)
         return;
     }
     make_etag(&st, etag, sizeof(etag));
-    if (query_number(req, "startLine", &lines.first) || query_number(req, "endLine", &lines.end) ||
-        query_number(req, "maxLength", &lines.max))
+    if (query_number(req, "startLine", INT64_MAX, &lines.first) ||
+        query_number(req, "endLine", INT64_MAX, &lines.end) ||
+        query_number(req, "maxLength", INT64_MAX, &lines.max))
         return;
     if (lines.first > 0 || lines.end != INT64_MAX || lines.max >= 0) {
         if (meets_condition(req, etag))
@@ -227,8 +187,15 @@ static bool read_wish(struct http_request *req, struct file_wish *wish)
 {
     static const char *const known[] = {"append", "mode", NULL};
     char why[128];
+    struct err err;
     int64_t mode = 0;
     const char *text = http_query(req, "mode");
+    if (http_header(req, "Content-Range")) { /* RFC 9110, 14.5 */
+        err_set(&err, ERR_INVALID,
+                "Content-Range: a file is written whole; ?append=true adds to it");
+        send_err(req, &err);
+        return false;
+    }
     *wish = (struct file_wish){.path = http_param(req, "path"),
                                .if_match = http_header(req, "If-Match"),
                                .if_none_match = http_header(req, "If-None-Match"),
@@ -365,10 +332,10 @@ void files_get(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"path", "recursive", "limit", "cursor", NULL};
     int64_t limit = 1000;
-    bool recursive;
+    bool recursive = false;
     const char *path = http_query(req, "path");
     AUTO(buf) struct buf ask = BUF_INIT(ASK_BYTES_MAX);
-    if (query_refused(req, known) || query_number(req, "limit", &limit) ||
+    if (query_refused(req, known) || query_number(req, "limit", INT64_MAX, &limit) ||
         query_bool(req, "recursive", &recursive))
         return;
     if (limit > LIST_MAX) {
@@ -463,40 +430,40 @@ static const char *archive_path(struct http_request *req)
     return path && *path ? path : "/workspace";
 }
 
-static void send_archive(struct http_request *req, int fd)
+struct packed {
+    struct http_request *req;
+    bool began, failed;
+};
+
+/* Sends the next bytes, after the head of the answer. */
+static int send_packed(const char *piece, size_t len, void *arg)
 {
-    struct err err;
-    ssize_t n = 1;
-    AUTO(str) char *piece = malloc(PIECE_BYTES);
-    if (!piece) {
-        err_sys(&err, "archive");
-        send_err(req, &err);
-        return;
+    struct packed *packed = arg;
+    struct http_request *req = packed->req;
+    if (!packed->began) {
+        http_add_header(req, "Content-Disposition", "attachment; filename=\"files.tgz\"");
+        packed->began = true;
+        packed->failed = http_begin(req, 200, "application/gzip") != 0;
+    } else {
+        packed->failed = http_write(req, piece, len) != 0;
     }
-    http_add_header(req, "Content-Disposition", "attachment; filename=\"files.tgz\"");
-    if (http_begin(req, 200, "application/gzip"))
-        return;
-    if (strcmp(http_method(req), "HEAD") == 0)
-        n = 0;
-    while (n > 0 && (n = read(fd, piece, PIECE_BYTES)) > 0)
-        if (http_write(req, piece, (size_t)n))
-            return;
-    http_end(req, n == 0);
+    return packed->failed || strcmp(http_method(req), "HEAD") == 0 ? -1 : 0;
 }
 
 void archive_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
+    struct packed packed = {.req = req};
     const char *path = archive_path(req);
     struct cloud_files files;
     if (!path || !away_enter(req, api, false, &files))
         return;
-    AUTO(fd) int fd = session_pack(api->sessions, http_param(req, "id"), path, &err);
-    if (fd < 0)
+    int rc = session_pack(api->sessions, http_param(req, "id"), path, send_packed, &packed, &err);
+    if (!packed.began)
         send_err(req, &err);
-    else
-        send_archive(req, fd);
+    else if (!packed.failed) /* else nobody is there to be told that it is not whole */
+        http_end(req, rc == 0 || strcmp(http_method(req), "HEAD") == 0);
     (void)cloudbox_leave(files.guest, false, &err);
 }
 

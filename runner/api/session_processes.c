@@ -15,6 +15,7 @@
 #define LIST_BYTES_MAX (16u << 20)
 #define PIECE_BYTES (256u << 10)
 #define WAIT_MAX_S 3600
+#define SIGNALS 31 /* without those of real time */
 #define INPUT_BYTES_MAX (1 << 20)
 
 /* Reads the process that the path names. False after the answer has been sent. */
@@ -37,9 +38,11 @@ void processes_get(struct http_request *req, void *arg)
     static const char *const known[] = {"shell", NULL};
     struct api *api = arg;
     struct err err;
+    const char *shell;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (check_query(req, known, &err) ||
-        detached_list(api->sessions, http_param(req, "id"), http_query(req, "shell"), &out, &err))
+    if (query_refused(req, known) || query_shell(req, "shell", &shell))
+        return;
+    if (detached_list(api->sessions, http_param(req, "id"), shell, &out, &err))
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -71,6 +74,21 @@ static void wait_unref(struct wait *wait)
     free(wait);
 }
 
+static void print_ended(int exit, struct buf *out)
+{
+    buf_addf(out, "{\"running\":false,\"exit_code\":%d,\"returncode\":%d}", exit, exit);
+}
+
+/* Prints how it stands with a command in the foreground. */
+static void print_running(struct exec *command, struct buf *out)
+{
+    int exit;
+    if (exec_exit(command, &exit))
+        print_ended(exit, out);
+    else
+        buf_adds(out, "{\"running\":true,\"exit_code\":null,\"returncode\":null}");
+}
+
 static void answer_wait(struct wait *wait, struct http_parked *parked)
 {
     struct err err;
@@ -78,11 +96,7 @@ static void answer_wait(struct wait *wait, struct http_parked *parked)
     int status = 200;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
     if (wait->command) {
-        int exit;
-        if (exec_exit(wait->command, &exit))
-            buf_addf(&out, "{\"running\":false,\"exit_code\":%d,\"returncode\":%d}", exit, exit);
-        else
-            buf_adds(&out, "{\"running\":true,\"exit_code\":null,\"returncode\":null}");
+        print_running(wait->command, &out);
     } else if (detached_print(wait->sessions, wait->id, wait->pid, &out, &running, &err)) {
         buf_clear(&out);
         http_add_problem(&out, &err, wait->request_id, 0, NULL);
@@ -192,42 +206,29 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
     wait_unref(wait);
 }
 
-/* Reads `wait`: -1 when it is absent, -2 after the answer has been sent. */
-static int read_wait(struct http_request *req)
+static void wait_for_process(struct http_request *req, struct api *api, pid_t pid, int seconds)
 {
-    int64_t seconds;
     struct err err;
-    const char *text = http_query(req, "wait");
-    if (!text || !*text)
-        return -1;
-    if (str_to_int(text, 0, WAIT_MAX_S, &seconds) == 0)
-        return (int)seconds;
-    err_set(&err, ERR_INVALID, "wait must be 0..%d seconds, got '%.40s'", WAIT_MAX_S, text);
-    send_err(req, &err);
-    return -2;
-}
-
-void process_get(struct http_request *req, void *arg)
-{
-    static const char *const known[] = {"wait", NULL};
-    struct api *api = arg;
-    struct err err;
-    pid_t pid;
     bool running = false;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (check_query(req, known, &err)) {
-        send_err(req, &err);
-        return;
-    }
-    int seconds = read_wait(req);
-    if (seconds == -2 || !find_pid(req, &pid))
-        return;
     if (detached_print(api->sessions, http_param(req, "id"), pid, &out, &running, &err))
         send_err(req, &err);
     else if (running && seconds > 0)
         wait_for(req, api, NULL, pid, seconds);
     else
         send_json(req, 200, &out);
+}
+
+void process_get(struct http_request *req, void *arg)
+{
+    static const char *const known[] = {"wait", NULL};
+    struct api *api = arg;
+    pid_t pid = 0;
+    int64_t seconds = 0;
+    if (query_refused(req, known) || query_number(req, "wait", WAIT_MAX_S, &seconds) ||
+        !find_pid(req, &pid))
+        return;
+    wait_for_process(req, api, pid, (int)seconds);
 }
 
 /* Sends a file from an offset to its present end. */
@@ -245,6 +246,19 @@ static void send_log(struct http_request *req, int fd, int64_t from)
     http_end(req, n == 0);
 }
 
+/* A client that comes back goes on after its last event, whatever its address says. -1 after the
+ * answer has been sent. */
+static int read_last_event(struct http_request *req, int64_t *ret_from)
+{
+    struct err err;
+    const char *text = http_header(req, "Last-Event-ID");
+    if (!text || !*text || str_to_int(text, 0, INT64_MAX, ret_from) == 0)
+        return 0;
+    err_set(&err, ERR_RANGE, "'%.40s' is not the id of an event", text);
+    send_err(req, &err);
+    return -1;
+}
+
 void process_logs(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"from", NULL};
@@ -252,16 +266,12 @@ void process_logs(struct http_request *req, void *arg)
     struct err err;
     pid_t pid;
     int64_t from = 0;
-    const char *text = http_query(req, "from");
-    if (check_query(req, known, &err) || (text && str_to_int(text, 0, INT64_MAX, &from) &&
-                                          err_set(&err, ERR_INVALID, "from must be an offset"))) {
-        send_err(req, &err);
-        return;
-    }
-    if (!find_pid(req, &pid))
+    if (query_refused(req, known) || query_number(req, "from", INT64_MAX, &from) ||
+        !find_pid(req, &pid))
         return;
     if (http_prefers(req, "text/event-stream")) {
-        follow_process(req, api, http_param(req, "id"), pid, from);
+        if (read_last_event(req, &from) == 0)
+            follow_process(req, api, http_param(req, "id"), pid, from);
         return;
     }
     int fd = detached_log(api->sessions, http_param(req, "id"), pid, &err);
@@ -305,21 +315,32 @@ void process_stdin(struct http_request *req, void *arg)
 /* Reads "TERM", "SIGTERM" or "15"; 0 for anything else. */
 static int signal_of(const char *text)
 {
-    static const struct {
-        const char *name;
-        int number;
-    } names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},  {"KILL", SIGKILL},
-                 {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM},  {"STOP", SIGSTOP},
-                 {"CONT", SIGCONT}, {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH}};
     int64_t number;
-    if (str_to_int(text, 1, 31, &number) == 0)
+    if (str_to_int(text, 1, SIGNALS, &number) == 0)
         return (int)number;
-    if (strncmp(text, "SIG", 3) == 0)
+    if (strncasecmp(text, "SIG", 3) == 0)
         text += 3;
-    for (size_t i = 0; i < COUNT_OF(names); i++)
-        if (strcmp(names[i].name, text) == 0)
-            return names[i].number;
+    for (int sig = 1; sig <= SIGNALS; sig++) {
+        const char *name = sigabbrev_np(sig);
+        if (name && strcasecmp(name, text) == 0)
+            return sig;
+    }
     return 0;
+}
+
+/* Reads `signal`; an absent one leaves it as it is. -1 after the answer has been sent. */
+static int read_signal(struct http_request *req, int *ret_signal)
+{
+    char why[96];
+    const char *text = http_query(req, "signal");
+    int number = text && *text ? signal_of(text) : *ret_signal;
+    if (number || !text || !*text) {
+        *ret_signal = number;
+        return 0;
+    }
+    snprintf(why, sizeof(why), "'%.40s' is no signal", text);
+    send_field_error(req, "signal", why);
+    return -1;
 }
 
 static void end_and_say(struct http_request *req, struct api *api, pid_t pid)
@@ -359,18 +380,11 @@ void process_delete(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     pid_t pid;
-    const char *text = http_query(req, "signal");
-    int sig = text ? signal_of(text) : 0;
-    if (check_query(req, known, &err) ||
-        (text && !sig && err_set(&err, ERR_INVALID, "'%.40s' is no signal", text))) {
-        send_err(req, &err);
+    int sig = 0;
+    if (query_refused(req, known) || read_signal(req, &sig) ||
+        (sig && away_refuses(req, api, "a signal")) || !find_pid(req, &pid))
         return;
-    }
-    if (text && away_refuses(req, api, "a signal"))
-        return;
-    if (!find_pid(req, &pid))
-        return;
-    if (!text) {
+    if (!sig) {
         end_and_say(req, api, pid);
         return;
     }
@@ -388,14 +402,13 @@ void processes_delete(struct http_request *req, void *arg)
     static const char *const known[] = {"pattern", "shell", "signal", NULL};
     struct api *api = arg;
     struct err err;
-    int count = 0;
-    const char *text = http_query(req, "signal");
-    int sig = text ? signal_of(text) : SIGTERM;
+    int count = 0, sig = SIGTERM;
+    const char *shell, *pattern = http_query(req, "pattern");
     AUTO(buf) struct buf pids = BUF_INIT(LIST_BYTES_MAX), out = BUF_INIT(LIST_BYTES_MAX);
-    if (check_query(req, known, &err) ||
-        (!sig && err_set(&err, ERR_INVALID, "'%.40s' is no signal", text)) ||
-        detached_end_all(api->sessions, http_param(req, "id"), http_query(req, "pattern"),
-                         http_query(req, "shell"), sig, &pids, &count, &err)) {
+    if (query_refused(req, known) || read_signal(req, &sig) || query_shell(req, "shell", &shell))
+        return;
+    if (detached_end_all(api->sessions, http_param(req, "id"), pattern, shell, sig, &pids, &count,
+                         &err)) {
         send_err(req, &err);
         return;
     }
@@ -410,14 +423,14 @@ void shell_get(struct http_request *req, void *arg)
     static const char *const known[] = {"shell", "console", NULL};
     struct api *api = arg;
     struct err err;
-    const char *console = http_query(req, "console"), *name = http_param(req, "name");
-    bool in_path = name != NULL;
-    if (!in_path)
-        name = http_query(req, "shell");
+    const char *name = http_param(req, "name");
+    bool in_path = name != NULL, console = false;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (check_query(req, known + in_path, &err) ||
-        shellview_print(api->sessions, http_param(req, "id"), name && *name ? name : "default",
-                        console && strcmp(console, "true") == 0, &out, &err))
+    if (query_refused(req, known + in_path) || query_bool(req, "console", &console) ||
+        (!in_path && query_shell(req, "shell", &name)))
+        return;
+    if (shellview_print(api->sessions, http_param(req, "id"), name ? name : "default", console,
+                        &out, &err))
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -425,14 +438,12 @@ void shell_get(struct http_request *req, void *arg)
 
 /* Finds what the shell's calls refer to. False after the answer has been sent. The caller drops the
  * reference to a foreground command. */
-static bool find_current(struct http_request *req, struct api *api, pid_t *ret_pid,
-                         struct exec **ret_command)
+static bool find_current(struct http_request *req, struct api *api, struct shellview_now *ret_now)
 {
     struct err err;
     const char *name = http_param(req, "name");
-    if (shellview_current(api->sessions, http_param(req, "id"), name, ret_pid, ret_command, &err) ==
-        0) {
-        if (*ret_pid > 0 || *ret_command)
+    if (shellview_current(api->sessions, http_param(req, "id"), name, ret_now, &err) == 0) {
+        if (ret_now->pid > 0 || ret_now->command || ret_now->ended)
             return true;
         err_set(&err, ERR_NOT_FOUND, "shell '%.64s' has no process", name);
     }
@@ -443,17 +454,18 @@ static bool find_current(struct http_request *req, struct api *api, pid_t *ret_p
 void shell_stdin(struct http_request *req, void *arg)
 {
     struct err err;
-    pid_t pid;
-    struct exec *command;
-    if (away_refuses(req, arg, "standard input") || !find_current(req, arg, &pid, &command))
+    struct shellview_now now;
+    if (away_refuses(req, arg, "standard input") || !find_current(req, arg, &now))
         return;
-    if (!command) {
-        input_to(req, arg, pid);
+    if (now.pid > 0) {
+        input_to(req, arg, now.pid);
         return;
     }
-    exec_unref(command);
+    exec_unref(now.command);
     err_set(&err, ERR_CONFLICT,
-            "the command in front takes no input: give it `stdin`, or start it with `background`");
+            now.command ? "the command in front takes no input: give it `stdin`, or start it with "
+                          "`background`"
+                        : "the shell's last command has ended");
     send_err(req, &err);
 }
 
@@ -472,49 +484,52 @@ static void kill_away(struct http_request *req, struct api *api)
 
 void shell_kill(struct http_request *req, void *arg)
 {
-    pid_t pid;
-    struct exec *command;
+    struct shellview_now now;
     struct api *api = arg;
+    AUTO(buf) struct buf out = BUF_INIT(128);
     if (cloudbox_has(api->cloudbox, http_param(req, "id"))) {
         kill_away(req, api);
         return;
     }
-    if (!find_current(req, arg, &pid, &command))
+    if (!find_current(req, arg, &now))
         return;
-    if (!command) {
-        end_and_say(req, arg, pid);
+    if (now.pid > 0) {
+        end_and_say(req, arg, now.pid);
         return;
     }
-    exec_kill(command);
-    exec_unref(command);
-    AUTO(buf) struct buf out = BUF_INIT(64);
-    buf_adds(&out, "{\"status\":\"terminated\",\"returncode\":137}");
+    if (now.command) {
+        exec_kill(now.command);
+        exec_unref(now.command);
+        buf_adds(&out, "{\"status\":\"terminated\",\"returncode\":137}");
+    } else {
+        buf_addf(&out, "{\"status\":\"already_terminated\",\"returncode\":%d}", now.exit_code);
+    }
     send_json(req, 200, &out);
 }
 
 void shell_wait(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct err err;
-    pid_t pid;
-    struct exec *command;
+    struct shellview_now now;
     int64_t seconds = 60;
     const struct field fields[] = {
         {.name = "seconds", .kind = FIELD_INT, .to = &seconds, .min = 0, .max = WAIT_MAX_S}};
     AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
-    if (!body || away_refuses(req, api, "waiting for a process") ||
-        !find_current(req, api, &pid, &command))
+    AUTO(buf) struct buf out = BUF_INIT(256);
+    if (!body || away_refuses(req, api, "waiting for a process") || !find_current(req, api, &now))
         return;
-    if (command) {
-        wait_for(req, api, command, 0, seconds > 0 ? (int)seconds : 1);
+    if (now.command && seconds > 0) {
+        wait_for(req, api, now.command, 0, (int)seconds);
         return;
     }
-    bool running = false;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (detached_print(api->sessions, http_param(req, "id"), pid, &out, &running, &err))
-        send_err(req, &err);
-    else if (running && seconds > 0)
-        wait_for(req, api, NULL, pid, (int)seconds);
+    if (now.pid > 0) {
+        wait_for_process(req, api, now.pid, (int)seconds);
+        return;
+    }
+    if (now.command)
+        print_running(now.command, &out);
     else
-        send_json(req, 200, &out);
+        print_ended(now.exit_code, &out);
+    exec_unref(now.command);
+    send_json(req, 200, &out);
 }

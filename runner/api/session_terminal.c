@@ -4,7 +4,7 @@
  */
 #include "base/lock.h"
 #include "base/str.h"
-#include "runner/api/handlers.h"
+#include "runner/api/body_fields.h"
 #include "runner/api/session_cloud.h"
 #include "runner/session/session.h"
 #include "websocket/websocket.h"
@@ -348,31 +348,34 @@ static bool check_handshake(struct http_request *req, char accept[WEBSOCKET_ACCE
     return false;
 }
 
-static int query_size(struct http_request *req, const char *name, int *ret_size, struct err *err)
+/* Columns or rows. -1 after the answer has been sent. */
+static int query_size(struct http_request *req, const char *name, int *ret_size)
 {
+    char why[96];
     int64_t value;
     const char *text = http_query(req, name);
     if (!text || !*text)
         return 0;
-    if (str_to_int(text, 1, PTY_SIZE_MAX, &value))
-        return err_set(err, ERR_INVALID, "%s must be 1..%d, got '%.20s'", name, PTY_SIZE_MAX, text);
-    *ret_size = (int)value;
-    return 0;
+    if (str_to_int(text, 1, PTY_SIZE_MAX, &value) == 0) {
+        *ret_size = (int)value;
+        return 0;
+    }
+    snprintf(why, sizeof(why), "must be 1..%d, got '%.20s'", PTY_SIZE_MAX, text);
+    send_field_error(req, name, why);
+    return -1;
 }
 
-static int read_wish(struct http_request *req, struct pty_wish *wish, struct err *err)
+/* False after the answer has been sent. */
+static bool read_wish(struct http_request *req, struct pty_wish *wish)
 {
     static const char *const known[] = {"shell", "cols", "rows", NULL};
-    const char *shell = http_query(req, "shell");
-    *wish =
-        (struct pty_wish){.shell = shell && *shell ? shell : "default", .cols = COLS, .rows = ROWS};
-    if (check_query(req, known, err) || query_size(req, "cols", &wish->cols, err) ||
-        query_size(req, "rows", &wish->rows, err))
-        return -1;
-    return id_is_valid(wish->shell)
-               ? 0
-               : err_set(err, ERR_INVALID,
-                         "shell must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
+    *wish = (struct pty_wish){.cols = COLS, .rows = ROWS};
+    if (query_refused(req, known) || query_shell(req, "shell", &wish->shell) ||
+        query_size(req, "cols", &wish->cols) || query_size(req, "rows", &wish->rows))
+        return false;
+    if (!wish->shell)
+        wish->shell = "default";
+    return true;
 }
 
 static struct terminal *terminal_new(void)
@@ -411,13 +414,13 @@ void session_terminal(struct http_request *req, void *arg)
     struct err err;
     struct pty_wish wish;
     char accept[WEBSOCKET_ACCEPT_SIZE];
-    if (away_refuses(req, api, "a terminal") || !check_handshake(req, accept))
+    if (away_refuses(req, api, "a terminal") || !check_handshake(req, accept) ||
+        !read_wish(req, &wish))
         return;
     struct terminal *terminal = terminal_new();
     if (!terminal)
         err_sys(&err, "terminal");
-    if (!terminal || http_stream_room(req, &err) || read_wish(req, &wish, &err) ||
-        open_pty(req, api, terminal, &wish, &err)) {
+    if (!terminal || http_stream_room(req, &err) || open_pty(req, api, terminal, &wish, &err)) {
         send_err(req, &err);
         if (terminal)
             on_done(terminal);

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define LIST_BYTES_MAX (16u << 20)
+#define VARIABLE_BYTES_MAX 131071 /* a program cannot be started with a longer one */
+#define ENV_BYTES_MAX 524288
 
 /* --- making -------------------------------------------------------------------------------- */
 
@@ -27,67 +29,77 @@ static bool is_name(const char *name)
     return !*name;
 }
 
-/* Reads the environment. False after the answer has been sent. */
-static bool read_env(struct http_request *req, const struct json *env, struct strlist *out)
+/* Notes what is wrong with a field; one that is noted already stays as it is. */
+static void refuse(struct request_errors *errors, const char *field, const char *message)
 {
+    for (size_t i = 0; i < errors->count; i++)
+        if (strcmp(errors->items[i].field, field) == 0)
+            return;
+    request_errors_add(errors, ERR_INVALID, field, message);
+}
+
+/* What follows notes what is wrong. The environment: */
+static void read_env(struct request_errors *errors, const struct json *env, struct strlist *out)
+{
+    size_t total = 0;
     for (const struct json *at = json_first(env); at; at = json_next(at)) {
         char field[128];
         const char *value = json_text(at);
         snprintf(field, sizeof(field), "env.%.100s", json_name(at));
         if (!is_name(json_name(at)) || !value) {
-            send_field_error(req, field, value ? "is no name of a variable" : "must be a string");
-            return false;
+            refuse(errors, field, value ? "is no name of a variable" : "must be a string");
+            continue;
         }
-        if (strlist_addf(out, "%s=%s", json_name(at), value)) {
-            send_field_error(req, "env", "is too large");
-            return false;
-        }
+        size_t len = strlen(json_name(at)) + 1 + strlen(value);
+        total += len;
+        if (len > VARIABLE_BYTES_MAX)
+            refuse(errors, field, "must have at most 131071 bytes with its name");
+        else if (total > ENV_BYTES_MAX || strlist_addf(out, "%s=%s", json_name(at), value))
+            refuse(errors, "env", "must have at most 524288 bytes");
     }
-    return true;
 }
 
-/* Reads the limits. False after the answer has been sent. */
-static bool read_limits(struct http_request *req, struct api *api, const struct json *limits,
+/* Stores one limit, which is the i-th of the names. Returns what is wrong with it, or NULL. */
+static const char *read_limit(const struct jail_host *host, const struct json *limit, size_t i,
+                              struct session_wish *wish)
+{
+    double number;
+    int64_t value = 0;
+    int *const whole[] = {NULL, &wish->memory_mb, &wish->pids_max, &wish->disk_mb};
+    if (json_number(limit, &number) || number <= 0 || number > 1e9)
+        return "must be a number above 0";
+    if (i == 0 && !host->has[JAIL_HAS_CPU]) /* the others are watched where no group counts */
+        return host->why[JAIL_HAS_CPU];
+    if (i == 0) {
+        wish->cpu = number;
+        return NULL;
+    }
+    if (json_int(limit, &value) || value > INT32_MAX || (i == 1 && value < 16))
+        return i == 1 ? "must be a whole number of at least 16" : "must be a whole number";
+    *whole[i] = (int)value;
+    return NULL;
+}
+
+static void read_limits(struct request_errors *errors, struct api *api, const struct json *limits,
                         struct session_wish *wish)
 {
     static const char *const known[] = {"cpu", "memoryMb", "pids", "diskMb"};
-    const struct jail_host *host = launcher_host(api->launcher);
     for (const struct json *at = json_first(limits); at; at = json_next(at)) {
         char field[128];
-        int64_t value = 0;
         size_t i = 0;
-        double number;
         snprintf(field, sizeof(field), "limits.%.100s", json_name(at));
         while (i < COUNT_OF(known) && strcmp(known[i], json_name(at)) != 0)
             i++;
-        if (i == COUNT_OF(known) || json_number(at, &number) || number <= 0 || number > 1e9) {
-            send_field_error(req, field,
-                             i == COUNT_OF(known) ? "is no limit: cpu, memoryMb, pids, "
-                                                    "diskMb are"
-                                                  : "must be a number above 0");
-            return false;
-        }
-        if (i == 0 && !host->has[JAIL_HAS_CPU]) { /* the others are watched where no group counts */
-            send_field_error(req, field, host->why[JAIL_HAS_CPU]);
-            return false;
-        }
-        if (i == 0)
-            wish->cpu = number;
-        else if (json_int(at, &value) || value > INT32_MAX || (i == 1 && value < 16)) {
-            send_field_error(req, field,
-                             i == 1 ? "must be a whole number of at least 16"
-                                    : "must be a whole number");
-            return false;
-        }
-        int *const whole[] = {NULL, &wish->memory_mb, &wish->pids_max, &wish->disk_mb};
-        if (whole[i])
-            *whole[i] = (int)value;
+        const char *wrong = i == COUNT_OF(known)
+                                ? "is no limit: cpu, memoryMb, pids, diskMb are"
+                                : read_limit(launcher_host(api->launcher), at, i, wish);
+        if (wrong)
+            refuse(errors, field, wrong);
     }
-    return true;
 }
 
-/* Checks the names and hashes of inputs. False after the answer has been sent. */
-static bool check_inputs(struct http_request *req, struct api *api, const struct json *inputs)
+/* The names and hashes of inputs. */
+static void check_inputs(struct request_errors *errors, struct api *api, const struct json *inputs)
 {
     struct err err;
     for (const struct json *at = json_first(inputs); at; at = json_next(at)) {
@@ -95,21 +107,19 @@ static bool check_inputs(struct http_request *req, struct api *api, const struct
         int64_t size;
         snprintf(field, sizeof(field), "inputs.%.100s", json_name(at));
         if (!path_is_inside(json_name(at)) || strchr(json_name(at), '/')) {
-            send_field_error(req, field, "is no name of a file");
-            return false;
+            refuse(errors, field, "is no name of a file");
+            continue;
         }
         if (!json_text(at) || input_name(json_text(at), name)) {
-            send_field_error(req, field, "must be 'sha256:' and 64 hexadecimal digits");
-            return false;
+            refuse(errors, field, "must be 'sha256:' and 64 hexadecimal digits");
+            continue;
         }
         int fd = input_open(api->inputs, name, &size, &err);
-        if (fd < 0) {
-            send_field_error(req, field, "has not been uploaded (PUT /inputs/{sha256})");
-            return false;
-        }
-        close(fd);
+        if (fd < 0)
+            refuse(errors, field, "has not been uploaded (PUT /inputs/{sha256})");
+        else
+            close(fd);
     }
-    return true;
 }
 
 static ssize_t next_of_file(char *to, size_t max, void *arg, struct err *err)
@@ -141,13 +151,13 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
     return 0;
 }
 
-/* Reads `egress` by the rules of a task's. False after an answer. */
-static bool read_egress(struct http_request *req, const struct api *api, const struct json *egress,
-                        struct strlist *names)
+/* `egress`, by the rules of a task's. */
+static void read_egress(struct request_errors *errors, const struct api *api,
+                        const struct json *egress, struct strlist *names)
 {
     struct err err;
     AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX);
-    AUTO(request_errors) struct request_errors errors = {0};
+    AUTO(request_errors) struct request_errors wrong = {0};
     const struct request_defaults defaults = {.where = REQUEST_COMMAND};
     buf_adds(&text, "{\"command\":\"true\",\"egress\":");
     if (egress)
@@ -157,40 +167,32 @@ static bool read_egress(struct http_request *req, const struct api *api, const s
     buf_addc(&text, '}');
     AUTO(task_request)
     struct task_request *request =
-        task_request_decode(buf_str(&text), text.len, &defaults, &errors, &err);
+        task_request_decode(buf_str(&text), text.len, &defaults, &wrong, &err);
     if (!request) {
-        send_field_error(req, "egress", errors.count > 0 ? errors.items[0].message : err.msg);
-        return false;
+        refuse(errors, "egress", wrong.count > 0 ? wrong.items[0].message : err.msg);
+        return;
     }
     if (!api->claude->walls->gate && egress_mode_of(&request->egress) != EGRESS_OPEN) {
-        send_field_error(req, "egress", "must be open here: this host's sessions have no gate");
-        return false;
+        refuse(errors, "egress", "must be open here: this host's sessions have no gate");
+        return;
     }
     for (size_t i = 0; i < request->egress.count; i++)
         strlist_add(names, request->egress.items[i]);
     if (names->failed)
-        send_field_error(req, "egress", "is too long");
-    return !names->failed;
+        refuse(errors, "egress", "is too long");
 }
 
-/* Refuses by name what this runner cannot do. False after an answer. */
-static bool check_words(struct http_request *req, const struct session_wish *wish,
+static void check_words(struct request_errors *errors, const struct session_wish *wish,
                         const char *executor)
 {
-    const char *wrong = wish->id && !id_is_valid(wish->id)       ? "id"
-                        : wish->from && !id_is_valid(wish->from) ? "from"
-                                                                 : NULL;
-    if (wrong) {
-        send_field_error(req, wrong,
-                         "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
-        return false;
-    }
+    static const char name[] = "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -";
+    if (wish->id && !id_is_valid(wish->id))
+        refuse(errors, "id", name);
+    if (wish->from && !id_is_valid(wish->from))
+        refuse(errors, "from", name);
     if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0 &&
-        strcmp(executor, "cloud") != 0) {
-        send_field_error(req, "executor", "must be auto, local or cloud");
-        return false;
-    }
-    return true;
+        strcmp(executor, "cloud") != 0)
+        refuse(errors, "executor", "must be auto, local or cloud");
 }
 
 /* Unpacks the inputs of the new session, which `made` describes; removes the session when that
@@ -217,6 +219,7 @@ struct making {
     struct buf metadata;
     const struct json *inputs;
     bool away; /* in the cloud */
+    bool layered;
     char id[ID_SIZE];
     struct task_request *request; /* the checked fields of its repository; NULL: none */
     struct repo_wish repo;
@@ -291,12 +294,12 @@ static int make_session(struct later *later, struct buf *out, int *ret_status, s
 static const char *const repo_fields[] = {"repoUrl", "gitRepo", "repo_url", "gitBranch",
                                           "gitRef",  "sshKey",  "gitToken", "staleOk"};
 
-/* Reads the repository's fields as a command's. False after the answer has been sent. */
-static bool read_repo(struct http_request *req, struct making *making)
+/* The repository's fields, by the rules of a command's. */
+static void read_repo(struct request_errors *errors, struct making *making)
 {
     struct err err;
     struct json_writer w;
-    struct request_errors errors = {0};
+    AUTO(request_errors) struct request_errors wrong = {0};
     const struct request_defaults defaults = {.where = REQUEST_COMMAND};
     AUTO(buf_wipe) struct buf text = BUF_INIT(API_BODY_MAX);
     json_write(&w, &text);
@@ -311,50 +314,45 @@ static bool read_repo(struct http_request *req, struct making *making)
             json_add_raw(&w, repo_fields[i], buf_str(&value), value.len);
     }
     json_close(&w);
-    making->request = task_request_decode(buf_str(&text), text.len, &defaults, &errors, &err);
-    if (!making->request && errors.count > 0)
-        send_field_error(req, errors.items[0].field, errors.items[0].message);
-    else if (!making->request)
-        send_err(req, &err);
-    request_errors_done(&errors);
-    return making->request != NULL;
+    making->request = task_request_decode(buf_str(&text), text.len, &defaults, &wrong, &err);
+    for (size_t i = 0; i < wrong.count; i++)
+        refuse(errors, wrong.items[i].field, wrong.items[i].message);
+    if (!making->request && wrong.count == 0)
+        refuse(errors, "repoUrl", err.msg);
 }
 
-/* Reads what the session is made from. False after the answer has been sent. */
-static bool check_base(struct http_request *req, struct api *api, struct making *making)
+/* What the session is made from. */
+static void check_base(struct request_errors *errors, struct api *api, struct making *making)
 {
     struct err err;
     const struct task_request *request = making->request;
+    if (!request)
+        return;
     const char *needs_repo = request->git_branch  ? "gitBranch"
                              : request->git_ref   ? "gitRef"
                              : request->git_token ? "gitToken"
                              : request->ssh_key   ? "sshKey"
                                                   : NULL;
-    if (!request->repo_url && needs_repo) {
-        send_field_error(req, needs_repo, "needs repoUrl");
-        return false;
-    }
-    if (request->repo_url && making->wish.from) {
-        send_field_error(req, "from", "a session begins as a snapshot or with repoUrl, not both");
-        return false;
-    }
-    if (request->repo_url && repos_check_url(api->repos, request->repo_url, &err)) {
-        send_field_error(req, "repoUrl", err.msg);
-        return false;
-    }
+    if (!request->repo_url && needs_repo)
+        refuse(errors, needs_repo, "needs repoUrl");
+    if (request->repo_url && making->wish.from)
+        refuse(errors, "from", "a session begins as a snapshot or with repoUrl, not both");
+    if (request->repo_url && repos_check_url(api->repos, request->repo_url, &err))
+        refuse(errors, "repoUrl", err.msg);
+    if (making->layered && !request->repo_url)
+        refuse(errors, "layered", "needs repoUrl");
     making->repo = (struct repo_wish){.url = request->repo_url,
                                       .branch = request->git_branch,
                                       .ref = request->git_ref,
                                       .key = request->ssh_key,
                                       .token = request->git_token,
-                                      .stale_ok = request->stale_ok};
+                                      .stale_ok = request->stale_ok,
+                                      .own_files = !making->layered};
     making->wish.repo = request->repo_url ? &making->repo : NULL;
-    return true;
 }
 
 /* One that is to be in the cloud has its name before it is made. */
-static bool read_away(struct http_request *req, struct api *api, struct making *making,
-                      bool layered)
+static bool read_away(struct http_request *req, struct api *api, struct making *making)
 {
     struct session_wish *wish = &making->wish;
     if (wish->id)
@@ -362,7 +360,7 @@ static bool read_away(struct http_request *req, struct api *api, struct making *
     else
         id_new(making->id);
     wish->id = making->id;
-    return away_may(req, api, wish, layered);
+    return away_may(req, api, wish, making->layered);
 }
 
 /* Reads and checks the request; false after the answer has been sent. */
@@ -372,7 +370,8 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     struct session_wish *wish = &making->wish;
     const char *executor = NULL, *text = NULL;
     const struct json *env = NULL, *limits = NULL, *metadata = NULL, *egress = NULL;
-    bool stale, layered = false;
+    bool stale;
+    struct request_errors errors = {0};
     const struct field fields[] = {
         {.name = "id", .kind = FIELD_TEXT, .to = &wish->id},
         {.name = "from", .kind = FIELD_TEXT, .to = &wish->from},
@@ -402,29 +401,29 @@ static bool read_making(struct http_request *req, struct api *api, struct making
         {.name = "sshKey", .kind = FIELD_TEXT, .to = &text},
         {.name = "gitToken", .kind = FIELD_TEXT, .to = &text},
         {.name = "staleOk", .kind = FIELD_BOOL, .to = &stale},
-        {.name = "layered", .kind = FIELD_BOOL, .to = &layered},
+        {.name = "layered", .kind = FIELD_BOOL, .to = &making->layered},
     };
-    making->body = body_fields(req, fields, COUNT_OF(fields));
-    if (!making->body || !check_words(req, wish, executor) ||
-        !read_env(req, env, &making->variables) || !read_limits(req, api, limits, wish) ||
-        !read_egress(req, api, egress, &making->egress) ||
-        !check_inputs(req, api, making->inputs) || !read_repo(req, making) ||
-        !check_base(req, api, making))
+    making->body = body_read(req, fields, COUNT_OF(fields), &errors);
+    if (!making->body)
         return false;
-    if (layered && !wish->repo) {
-        send_field_error(req, "layered", "needs repoUrl");
+    check_words(&errors, wish, executor);
+    read_env(&errors, env, &making->variables);
+    read_limits(&errors, api, limits, wish);
+    read_egress(&errors, api, egress, &making->egress);
+    check_inputs(&errors, api, making->inputs);
+    read_repo(&errors, making);
+    check_base(&errors, api, making);
+    if (body_refused(req, &errors))
         return false;
-    }
     wish->env = &making->variables;
     wish->egress = &making->egress;
-    making->repo.own_files = !layered;
     wish->ttl_minutes = (int)ttl;
     wish->idle_minutes = (int)idle;
     if (metadata)
         json_print(metadata, &making->metadata);
     wish->metadata = metadata ? buf_str(&making->metadata) : NULL;
     making->away = executor && strcmp(executor, "cloud") == 0;
-    return !making->away || read_away(req, api, making, layered);
+    return !making->away || read_away(req, api, making);
 }
 
 /* A session that takes time to make is made on another thread, so that no worker waits. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
+#define PIPE_BYTES (1 << 20)
 #define PACK_BYTES_MAX (INT64_C(64) << 30)
 #define RATIO_MAX 200
 #define ENTRIES_MAX 1000000
@@ -74,27 +75,47 @@ static int add_size(int dir, const char *name, const char *path, const struct st
     (void)dir;
     (void)name;
     (void)path;
-    *(int64_t *)arg += st->st_size < PACK_BYTES_MAX ? st->st_size : PACK_BYTES_MAX;
+    if (S_ISREG(st->st_mode))
+        *(int64_t *)arg += st->st_size < PACK_BYTES_MAX ? st->st_size : PACK_BYTES_MAX;
     return *(int64_t *)arg >= PACK_BYTES_MAX;
 }
 
-/* Refuses files whose length, with terabytes of holes, is more than can be packed. */
+/* Refuses what would not be packed whole: files whose length, with terabytes of holes, is too much,
+ * and trees that are too deep. */
 static int check_size(int fd, const struct stat *st, const char *path, struct err *err)
 {
+    bool skipped = false;
     int64_t total = S_ISREG(st->st_mode) ? st->st_size : 0;
     if (S_ISDIR(st->st_mode))
-        walk_files(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), add_size, &total);
-    return total >= PACK_BYTES_MAX ? err_set(err, ERR_TOO_LARGE, "'%.140s' has more than %lld GiB",
-                                             path, (long long)(PACK_BYTES_MAX >> 30))
-                                   : 0;
+        walk_tree(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), add_size, &total, &skipped);
+    if (total >= PACK_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "'%.140s' has more than %lld GiB", path,
+                       (long long)(PACK_BYTES_MAX >> 30));
+    return skipped ? err_set(err, ERR_TOO_LARGE,
+                             "'%.100s' has directories in each other, more than %d, or paths of "
+                             "more than %d bytes: ask for parts of it",
+                             path, WALK_DEPTH_MAX, WALK_PATH_BYTES_MAX - 1)
+                   : 0;
 }
 
-/* Packs one file, or everything below a directory, into a pipe whose other end the runner reads. */
+/* Packs an open file or directory. */
+static int pack(const struct work *work, int fd, const char *path, const struct stat *st,
+                struct tgz *tgz, struct err *err)
+{
+    bool skipped;
+    const char *name;
+    if (S_ISDIR(st->st_mode))
+        return walk_tree(fcntl(fd, F_DUPFD_CLOEXEC, 0), add, tgz, &skipped);
+    AUTO(fd) int parent = box_open_parent(work, path, false, &name, err);
+    return parent < 0 ? -1 : add_file(parent, name, name, st, tgz);
+}
+
+/* Packs one file, or everything below a directory, into a pipe whose other end the runner reads.
+ * There is a second answer when it is whole. */
 int box_archive_pack(const struct work *work, struct err *err)
 {
     int ends[2];
     struct stat st;
-    struct err ignored;
     AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
     AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     if (fd < 0)
@@ -105,23 +126,19 @@ int box_archive_pack(const struct work *work, struct err *err)
         return -1;
     if (pipe2(ends, O_CLOEXEC))
         return err_sys(err, "archive");
+    (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES); /* else writer and reader wait for each other */
     AUTO(fd) int out = ends[1];
     AUTO(tgz) struct tgz *tgz = tgz_new(sink, &out, err);
     if (!tgz)
         return -1;
     box_work_answer(work, NULL, ends[0]);
     close(ends[0]);
-    const char *name = strrchr(path, '/') + 1;
-    AUTO(fd) int parent = -1;
-    int rc;
-    if (S_ISDIR(st.st_mode)) {
-        rc = walk_tree(fcntl(fd, F_DUPFD_CLOEXEC, 0), add, tgz);
-    } else {
-        parent = box_open_parent(work, path, false, &name, &ignored);
-        rc = parent < 0 ? -1 : add_file(parent, name, name, &st, tgz);
-    }
-    if (rc == 0)
-        tgz_end(tgz, &ignored);
+    if (pack(work, fd, path, &st, tgz, err))
+        return err_set(err, ERR_INTERNAL, "'%.140s' could not be read whole", path);
+    if (tgz_end(tgz, err))
+        return -1;
+    fd_close(&out);
+    box_work_answer(work, NULL, -1);
     return 0;
 }
 

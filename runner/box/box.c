@@ -3,6 +3,7 @@
 
 #include "runner/box/box_private.h"
 
+#include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -70,13 +71,19 @@ void box_say_ok(const struct box *box, int64_t id)
 
 /* --- the first message --------------------------------------------------------------------- */
 
-static int read_env(struct box *box, const struct json *list)
+/* `fd`: a list of "NAME=value". */
+static int read_env(struct box *box, int fd, struct err *err)
 {
+    AUTO(json) struct json *list = box_read_json(fd, err);
+    if (!list)
+        return -1;
     for (const struct json *at = json_first(list); at; at = json_next(at))
         if (strlist_add(&box->env, json_text(at)))
-            return -1;
+            return err_sys(err, "the session's environment");
     return strlist_addf(&box->env,
-                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+               ? err_sys(err, "the session's environment")
+               : 0;
 }
 
 /* Limits the number of processes in the session. They are counted in its own user namespace, so not
@@ -103,7 +110,7 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
     box->alone = !walls;
     box->pids_max = (int)pids;
     box->states = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (box->states < 0 || read_env(box, json_get(ask, "env")))
+    if (box->states < 0)
         return err_sys(err, "the session's directory");
     if (walls && box_enclose(dir, &why)) {
         if (chdir(dir))
@@ -120,11 +127,14 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
     return strlist_addf(&box->env, "HOME=%s", home) ? err_sys(err, "the session's environment") : 0;
 }
 
-static void begin(struct box *box, int64_t id, const struct json *ask)
+/* The environment is in the message's file: it may be long. */
+static void begin(struct box *box, int64_t id, const struct json *ask,
+                  const struct box_message *message)
 {
     struct err err;
     AUTO(buf) struct buf text = BUF_INIT(256);
-    if (settle(box, ask, &err)) {
+    int env = message->fd_count > 0 ? message->fds[0] : -1;
+    if (read_env(box, env, &err) || settle(box, ask, &err)) {
         box_say_error(box, id, &err);
         exit(1);
     }
@@ -144,7 +154,7 @@ static void dispatch(struct box *box, const struct json *ask, struct box_message
     if (!op)
         return;
     if (strcmp(op, "begin") == 0)
-        begin(box, id, ask);
+        begin(box, id, ask, message);
     else if (strcmp(op, "exec") == 0)
         box_run_start(box, id, ask, message);
     else if (strcmp(op, "kill") == 0)
@@ -222,13 +232,20 @@ pid_t box_fork(struct box *box)
 
 #define FIXED 2 /* control and signals come first */
 
-static size_t list_waits(struct box *box, struct pollfd *fds)
+/* Lists what to wait for. A shell that is reporting is not among it, but ends the wait after its
+ * patience. */
+static size_t list_waits(struct box *box, struct pollfd *fds, int *ret_patience_us)
 {
     size_t count = FIXED;
+    *ret_patience_us = 0;
     fds[0] = (struct pollfd){.fd = box->control, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = box->signals, .events = POLLIN};
-    for (size_t i = 0; i < box->shell_count; i++)
-        fds[count++] = (struct pollfd){.fd = box->shells[i].report, .events = POLLIN};
+    for (size_t i = 0; i < box->shell_count; i++) {
+        const struct shell *at = &box->shells[i];
+        fds[count++] = (struct pollfd){.fd = at->patience_us ? -1 : at->report, .events = POLLIN};
+        if (at->patience_us && (*ret_patience_us == 0 || at->patience_us < *ret_patience_us))
+            *ret_patience_us = at->patience_us;
+    }
     for (struct job *job = box->jobs; job; job = job->next)
         fds[count++] = (struct pollfd){.fd = job->over ? -1 : job->pidfd, .events = POLLIN};
     return count;
@@ -257,23 +274,41 @@ static bool any_runs(const struct box *box)
     return false;
 }
 
+/* Waits as poll() does: until a shell's patience is over, or it is time to look at those that run
+ * something. */
+static int await(struct box *box, struct pollfd *fds, size_t count, bool runs, int patience_us)
+{
+    int64_t left_ms = box->look_ms - clock_mono_ms();
+    struct timespec limit = {.tv_nsec = (left_ms > 0 ? left_ms : 0) * 1000000};
+    if (patience_us > 0)
+        limit.tv_nsec = patience_us * 1000L;
+    return ppoll(fds, count, runs || patience_us > 0 ? &limit : NULL, NULL);
+}
+
+static void look(struct box *box)
+{
+    box_crowd_look(box);
+    if (clock_mono_ms() < box->look_ms)
+        return;
+    box->look_ms = clock_mono_ms() + LOOK_EVERY_MS;
+    for (size_t i = 0; i < box->shell_count; i++)
+        box_shell_look(box, &box->shells[i]);
+}
+
 static bool turn(struct box *box)
 {
     static struct pollfd fds[FIXED + SHELLS_MAX + JOBS_MAX];
+    int patience_us;
     size_t shells = box->shell_count;
-    size_t count = list_waits(box, fds);
+    size_t count = list_waits(box, fds, &patience_us);
     bool runs = any_runs(box);
-    int ready = poll(fds, count, runs ? LOOK_EVERY_MS : -1);
-    if (ready == 0)
-        for (size_t i = 0; i < shells; i++)
-            box_shell_look(box, &box->shells[i]);
-    if (runs)
-        box_crowd_look(box);
-    if (ready <= 0)
+    if (await(box, fds, count, runs, patience_us) < 0)
         return true;
     for (size_t i = 0; i < shells; i++)
-        if (fds[FIXED + i].revents && box->shells[i].report == fds[FIXED + i].fd)
+        if (box->shells[i].patience_us > 0 || fds[FIXED + i].revents)
             box_shell_listen(box, &box->shells[i]);
+    if (runs)
+        look(box);
     if (fds[1].revents)
         box_reap(box);
     see_jobs(box, fds + FIXED + shells, count - FIXED - shells);

@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define SHELLS_MAX 64
@@ -56,15 +57,19 @@ struct shell {
     int script;       /* pipe that it reads its script from */
     int report;       /* pipe that it reports to, our end */
     int report_write; /* the end of it that the shell opens */
-    struct buf told;
-    struct run *run; /* NULL: idle */
-    int status;      /* $? for the next command */
-    pid_t bang;      /* last reported value of $! */
-    int state;       /* file that it is reading its state from, or -1 */
-    bool ready;      /* it has read its state */
-    bool broken;     /* it could not start with its state: start without it */
-    bool monitor;    /* it has job control on */
-    bool doomed;     /* its bash has been killed and is not buried yet */
+    struct buf told;  /* the beginning of its next report */
+    int patience_us;  /* how long the rest of that is left unread; 0: nothing is missing */
+    struct buf kept;  /* its state as written last; empty when it was large */
+    struct stat file; /* the file that this was written to */
+    struct run *run;  /* NULL: idle */
+    int status;       /* $? for the next command */
+    pid_t bang;       /* last reported value of $! */
+    int state;        /* file that it is reading its state from, or -1 */
+    bool ready;       /* it has read its state */
+    bool broken;      /* it could not start with its state: start without it */
+    bool monitor;     /* it has job control on */
+    bool traced;      /* it has a DEBUG trap */
+    bool doomed;      /* its bash has been killed and is not buried yet */
     char *cwd;
 };
 
@@ -107,6 +112,7 @@ struct box {
     bool strangers;       /* something may run that no command waits for */
     bool swept;           /* something that was left running has been ended to make room */
     int seen;             /* how many processes there were lately */
+    int64_t look_ms;      /* when it is looked at its shells again, mono */
     int64_t crowd_ms;     /* when it is looked for a crowd again, mono */
     int tag;
 };
@@ -151,6 +157,13 @@ void box_try_room(struct box *box);
  */
 int box_state_open(const struct box *box, const char *name);
 /* Gives it a line to read. */
+/* Appends a redirection from or to a descriptor of the agent. */
+void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd);
+/* Appends the line that reports how a command has ended, and the state. Its first two are words of
+ * the script. An empty line follows, which is read once the one before it has run: see
+ * box_shell_look(). */
+void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
+                    const char *status, const char *bang, bool end_job_control);
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
 /* Reads the shell's report. */
 void box_shell_listen(struct box *box, struct shell *shell);
@@ -243,6 +256,9 @@ bool box_make_room(struct box *box, const struct run *spared, bool force);
 void box_crowd_look(struct box *box);
 
 /* --- files (worker.c and what it calls) ---------------------------------------------------- */
+
+/* Parses a file: what is too long for a message. The caller frees the result. */
+struct json *box_read_json(int fd, struct err *err);
 
 /* Starts a worker for {"op":"file",…}. */
 void box_worker_start(struct box *box, int64_t id, const struct json *ask,

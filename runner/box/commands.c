@@ -77,38 +77,36 @@ static int open_ends(struct box *box, struct run *run, bool in_background, int i
     return one_pipe(&ret[0], &run->out, err) || one_pipe(&ret[1], &run->err, err) ? -1 : 0;
 }
 
-static void add_fd(struct buf *line, const struct box *box, const char *how, int fd)
-{
-    buf_addf(line, " %s/proc/%d/fd/%d", how, (int)box->self, fd);
-}
-
 static void add_redirects(struct buf *line, const struct box *box, const struct run *run)
 {
-    add_fd(line, box, "<", run->in);
-    add_fd(line, box, run->log >= 0 ? ">>" : ">", run->log >= 0 ? run->log : run->out);
+    box_add_fd(line, box, "<", run->in);
+    box_add_fd(line, box, run->log >= 0 ? ">>" : ">", run->log >= 0 ? run->log : run->out);
     if (run->log >= 0)
         buf_adds(line, " 2>&1");
     else
-        add_fd(line, box, "2>", run->err);
+        box_add_fd(line, box, "2>", run->err);
 }
 
-static void add_eval(struct buf *line, const struct box *box, int command, const struct buf *text)
+/* `status`: $? for the command. A text that comes from a substitution finds that one's. */
+static void add_eval(struct buf *line, const struct box *box, int command, const struct buf *text,
+                     int status)
 {
     buf_adds(line, "\\builtin eval ");
-    if (text->len <= INLINE_BYTES)
+    if (text->len <= INLINE_BYTES) {
         box_add_quoted(line, buf_str(text), text->len);
-    else
+    } else if (status == 0) {
         buf_addf(line, "\"$(</proc/%d/fd/%d)\"", (int)box->self, command);
+    } else {
+        buf_adds(line, "\"$({ \\builtin trap - DEBUG; } >/dev/null 2>&1; \\builtin read -r -d ''");
+        box_add_fd(line, box, "<", command);
+        buf_addf(line, "; \\builtin printf %%s \"$REPLY\"; \\builtin exit %d)\"", status);
+    }
 }
 
 static int read_command(int fd, struct buf *text, struct err *err)
 {
     return lseek(fd, 0, SEEK_SET) < 0 ? err_sys(err, "command") : fd_read_all(fd, text, err);
 }
-
-static const char tell[] =
-    "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; "
-    "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o; \\builtin printf '\\0'; }";
 
 /* Appends the script that runs the command. In the background the process gets its own group: job
  * control is on while it starts. The empty line at the end is read once the line before it has run:
@@ -121,8 +119,9 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
     buf_adds(line, "\\builtin enable eval printf declare alias trap shopt umask set cd wait\n");
     if (job_control)
         buf_adds(line, "\\builtin set -m\n");
-    if (!run->background && shell->status != 0 && !cwd)
-        buf_addf(line, "(\\builtin exit %d) || ", shell->status);
+    int status = run->background || cwd ? 0 : shell->status;
+    if (status != 0)
+        buf_addf(line, "(\\builtin exit %d) || ", status);
     if (run->background)
         buf_adds(line, "{ ( ");
     if (cwd) {
@@ -132,17 +131,12 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
             add_redirects(line, box, run);
         buf_adds(line, " && ");
     }
-    add_eval(line, box, command, text);
+    add_eval(line, box, command, text, status);
     if (run->background)
         buf_adds(line, " ) & }");
     add_redirects(line, box, run); /* The shell itself redirects, before anything is forked. */
     buf_adds(line, "\n");
-    buf_adds(line, "{ \\builtin printf 'R%s %s\\0' \"$?\" \"${!-}\"; ");
-    if (job_control)
-        buf_adds(line, "\\builtin set +m; ");
-    buf_adds(line, tell);
-    add_fd(line, box, ">", shell->report_write);
-    buf_adds(line, " 2>/dev/null\n\n");
+    box_add_report(line, box, shell, "\"$?\"", "\"${!-}\"", job_control);
 }
 
 static int write_lines(struct box *box, struct shell *shell, int command, const char *cwd,
@@ -201,6 +195,17 @@ static bool any_run(const struct box *box)
     return false;
 }
 
+/* Where a command is to run. A relative path is one from the shell's directory, whatever CDPATH and
+ * OLDPWD are. */
+static char *place_of(const struct box *box, const struct json *ask)
+{
+    char *path = NULL;
+    const char *place = json_text(json_get(ask, "cwd"));
+    if (!place || place[0] == '/')
+        return place ? box_real_path(box, place) : NULL;
+    return asprintf(&path, "./%s", place) < 0 ? NULL : path;
+}
+
 static int start(struct box *box, struct run *owned, const struct json *ask,
                  const struct box_message *message, struct err *err)
 {
@@ -229,8 +234,7 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     if (box->swept)
         (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);
     box->swept = false;
-    const char *place = json_text(json_get(ask, "cwd"));
-    AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
+    AUTO(str) char *cwd = place_of(box, ask);
     if (rc == 0) {
         run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
         run->tag = box_tag_new(box);
@@ -343,8 +347,9 @@ static void adopt_others(struct box *box, struct shell *shell, struct run *run)
     free(list);
 }
 
+/* `log`: what was printed by a command that has left no process, or -1. */
 static void say_ended(const struct box *box, const struct shell *shell, const struct run *run,
-                      int status, pid_t background)
+                      int status, pid_t background, int log)
 {
     AUTO(buf) struct buf text = BUF_INIT(BOX_TEXT_MAX);
     AUTO(str) char *cwd = box_shown_path(box, shell->cwd);
@@ -360,13 +365,14 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
     json_add_bool(&w, "crowd", run->crowd);
     json_add_bool(&w, "alive", shell->pid > 0);
     json_close(&w);
-    box_say(box, &text, NULL, 0);
+    box_say(box, &text, &log, log >= 0);
 }
 
 void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
 {
     AUTO(run) struct run *run = STEAL_PTR(shell->run);
     pid_t background = 0;
+    int log = -1;
     shell->status = status;
     if (!run)
         return;
@@ -376,8 +382,9 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
         background = bang;
         if (job)
             say_job(box, job, run, true);
-    } else if (run->log >= 0) {
+    } else if (run->log >= 0) { /* The '&' was a comment's, or the command has an error. */
         unlinkat(box->root, run->log_path, 0);
+        log = run->log;
     }
     shell->bang = bang;
     box->strangers = true;
@@ -385,7 +392,7 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
         adopt_others(box, shell, run);
         box_tag_set(shell->pid, TAG_NONE);
     }
-    say_ended(box, shell, run, status, background);
+    say_ended(box, shell, run, status, background, log);
     box_jobs_ask(box, shell);
 }
 

@@ -72,6 +72,20 @@ static int no_match(struct err *err)
     return err_set(err, ERR_PRECONDITION, "the file is not the one that If-Match names");
 }
 
+/* Whether the list has the tag. A weak one ("W/" before it) never equals it where bytes are to be
+ * compared (RFC 9110, 13.1.1). */
+static bool lists_tag(const char *list, const char *etag, bool strongly)
+{
+    const char *at = list;
+    while ((at = strstr(at, etag))) {
+        bool weak = at >= list + 2 && at[-1] == '/' && at[-2] == 'W';
+        if (!weak || !strongly)
+            return true;
+        at += strlen(etag);
+    }
+    return false;
+}
+
 /* Checks If-Match and If-None-Match: ETags, or "*". */
 static int check_conditions(const struct work *work, int dir, const char *name, struct err *err)
 {
@@ -82,9 +96,9 @@ static int check_conditions(const struct work *work, int dir, const char *name, 
     bool there = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (there)
         make_etag(&st, etag, sizeof(etag));
-    if (match && (!there || (strcmp(match, "*") != 0 && !strstr(match, etag))))
+    if (match && (!there || (strcmp(match, "*") != 0 && !lists_tag(match, etag, true))))
         return no_match(err);
-    if (none && there && (strcmp(none, "*") == 0 || strstr(none, etag)))
+    if (none && there && (strcmp(none, "*") == 0 || lists_tag(none, etag, false)))
         return err_set(err, ERR_PRECONDITION, "there is such a file already");
     return 0;
 }

@@ -19,13 +19,14 @@
 
 #define TOLD_BYTES_MAX STATE_BYTES_MAX
 #define HOME_OF_COMMANDS "/workspace"
+#define KEPT_BYTES_MAX (64u << 10)
+#define PATIENCE_US 50
+#define PATIENCE_US_MAX 20000
 
-/* Prints everything that makes another shell like this one; parts that cannot be set are skipped
- * when it is read. The caller's functions and aliases may have any name, so builtins are called
- * explicitly. */
-#define DUMP                                                                              \
-    "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; " \
-    "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o"
+/* Together they print everything that makes another shell like this one, and a null byte; parts
+ * that cannot be set are skipped when it is read. */
+static const char *const dumps[] = {"declare -p", "declare -f", "alias -p", "trap -p",
+                                    "shopt -p",   "umask -p",   "set +o",   "printf \\\\0"};
 
 void box_add_quoted(struct buf *out, const char *text, size_t len)
 {
@@ -56,6 +57,39 @@ char *box_real_path(const struct box *box, const char *path)
     return box->outside && path[0] == '/' ? path_join(box->outside, path + 1) : strdup(path);
 }
 
+void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd)
+{
+    buf_addf(line, " %s/proc/%d/fd/%d", how, (int)box->self, fd);
+}
+
+/* The caller's functions and aliases may have any name, so builtins are called explicitly. */
+static void add_dump(struct buf *line, const struct box *box, const struct shell *shell)
+{
+    buf_adds(line, "{");
+    for (size_t i = 0; i < COUNT_OF(dumps); i++) {
+        buf_addf(line, " \\builtin %s", dumps[i]);
+        if (shell->traced)
+            box_add_fd(line, box, ">", shell->report_write);
+        buf_addc(line, ';');
+    }
+    buf_adds(line, " }");
+    if (!shell->traced)
+        box_add_fd(line, box, ">", shell->report_write);
+    buf_adds(line, " 2>/dev/null");
+}
+
+void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
+                    const char *status, const char *bang, bool end_job_control)
+{
+    buf_addf(line, "\\builtin printf 'R%%s %%s\\0' %s %s", status, bang);
+    box_add_fd(line, box, ">", shell->report_write);
+    buf_adds(line, "; ");
+    if (end_job_control)
+        buf_adds(line, "\\builtin set +m; ");
+    add_dump(line, box, shell);
+    buf_adds(line, "\n\n");
+}
+
 struct shell *box_shell_find(struct box *box, const char *name)
 {
     for (size_t i = 0; i < box->shell_count; i++)
@@ -76,6 +110,7 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
     shell = &box->shells[box->shell_count];
     *shell = (struct shell){.script = -1, .report = -1, .report_write = -1, .state = -1};
     buf_init(&shell->told, TOLD_BYTES_MAX);
+    buf_init(&shell->kept, KEPT_BYTES_MAX);
     snprintf(shell->name, sizeof(shell->name), "%s", name);
     shell->cwd = box_real_path(box, HOME_OF_COMMANDS);
     if (!shell->cwd) {
@@ -88,8 +123,36 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 
 /* --- state --------------------------------------------------------------------------------- */
 
-/* Writes the state to a new file and renames it, so that there is always a complete one. */
-static void keep_state(struct box *box, struct shell *shell, const char *dump, size_t len)
+/* True when the shell's file holds this state already. */
+static bool is_kept(const struct box *box, const struct shell *shell, const struct buf *head,
+                    const char *dump, size_t len)
+{
+    struct stat now;
+    const struct buf *kept = &shell->kept;
+    const struct stat *then = &shell->file;
+    return kept->len == head->len + len && memcmp(kept->data, head->data, head->len) == 0 &&
+           memcmp(kept->data + head->len, dump, len) == 0 &&
+           fstatat(box->states, shell->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+           now.st_ino == then->st_ino && now.st_size == then->st_size &&
+           now.st_ctim.tv_sec == then->st_ctim.tv_sec &&
+           now.st_ctim.tv_nsec == then->st_ctim.tv_nsec;
+}
+
+/* Remembers what the shell's file holds, unless that is large. */
+static void note_kept(const struct box *box, struct shell *shell, const struct buf *head,
+                      const char *dump, size_t len)
+{
+    buf_clear(&shell->kept);
+    if (head->len + len > KEPT_BYTES_MAX ||
+        fstatat(box->states, shell->name, &shell->file, AT_SYMLINK_NOFOLLOW))
+        return;
+    buf_add(&shell->kept, head->data, head->len);
+    buf_add(&shell->kept, dump, len);
+}
+
+/* Writes the state to a new file and renames it, so that there is always a complete one. Most
+ * commands change nothing of it: then nothing is written. */
+static void keep_state(const struct box *box, struct shell *shell, const char *dump, size_t len)
 {
     char fresh[ID_SIZE + 8];
     AUTO(buf) struct buf head = BUF_INIT(65536);
@@ -97,11 +160,12 @@ static void keep_state(struct box *box, struct shell *shell, const char *dump, s
     buf_adds(&head, "\\builtin cd -- ");
     box_add_quoted(&head, shell->cwd, strlen(shell->cwd));
     buf_adds(&head, "\n");
-    AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || !buf_ok(&head) || fd_write_all(fd, head.data, head.len) ||
-        fd_write_all(fd, dump, len))
+    if (!buf_ok(&head) || is_kept(box, shell, &head, dump, len))
         return;
-    renameat(box->states, fresh, box->states, shell->name);
+    AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd >= 0 && fd_write_all(fd, head.data, head.len) == 0 && fd_write_all(fd, dump, len) == 0 &&
+        renameat(box->states, fresh, box->states, shell->name) == 0)
+        note_kept(box, shell, &head, dump, len);
 }
 
 int box_state_open(const struct box *box, const char *name)
@@ -204,6 +268,7 @@ static void close_pipes(struct shell *shell)
     fd_close(&shell->report_write);
     fd_close(&shell->state);
     buf_clear(&shell->told);
+    shell->patience_us = 0;
 }
 
 /* Writes what a fresh shell reads first. The shell reports when it has read the state. */
@@ -213,10 +278,13 @@ static int greet(struct box *box, struct shell *shell, struct err *err)
     buf_adds(&line, "\\builtin shopt -s expand_aliases\n");
     if (shell->state >= 0)
         buf_addf(&line, "\\builtin . /proc/%d/fd/%d\n", (int)box->self, shell->state);
-    buf_addf(&line,
-             "\\builtin trap '{ \\builtin printf \"X%%s\\0\" \"$PWD\"; " DUMP
-             "; \\builtin printf \"\\0\"; } >/proc/%d/fd/%d 2>/dev/null' EXIT\n",
-             (int)box->self, shell->report_write);
+    shell->traced = false;
+    buf_adds(&line, "\\builtin trap '{ \\builtin trap - DEBUG; } >/dev/null 2>&1; "
+                    "\\builtin printf X%s\\\\0 \"$PWD\"");
+    box_add_fd(&line, box, ">", shell->report_write);
+    buf_adds(&line, "; ");
+    add_dump(&line, box, shell);
+    buf_adds(&line, "' EXIT\n");
     if (shell->state < 0) {
         buf_adds(&line, "\\builtin cd -- ");
         box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
@@ -288,6 +356,26 @@ static bool is_usable(const char *dump, size_t len)
     return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
 }
 
+/* True for a state with a DEBUG trap. It runs before each builtin, also before ours, and what it
+ * prints is where they print. */
+static bool is_traced(const char *dump, size_t len)
+{
+    static const char end[] = "' DEBUG\n";
+    return memmem(dump, len, end, sizeof(end) - 1) != NULL;
+}
+
+/* Asks for the report again, each part of it by a redirection of its own: traps run before those.
+ */
+static bool ask_again(const struct box *box, struct shell *shell, const char *status,
+                      const char *bang)
+{
+    struct err ignored;
+    AUTO(buf) struct buf line = BUF_INIT(65536);
+    shell->traced = true;
+    box_add_report(&line, box, shell, status, bang, false);
+    return box_shell_write(shell, &line, &ignored) == 0;
+}
+
 /* Handles one report. "S": it has read its state. "Wpid status": of a background process. "Rstatus
  * bang" and the state: a command has ended. "Xcwd" and the state: it exits. Returns how many bytes
  * were used, 0 when the report is incomplete. */
@@ -316,9 +404,15 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         if (is_usable(dump, (size_t)(stop - dump)))
             keep_state(box, shell, dump, (size_t)(stop - dump));
     } else if (text[0] == 'R') {
-        char *after;
+        char *after, numbers[2][24];
         long status = strtol(text + 1, &after, 10);
         long bang = strtol(after, NULL, 10);
+        bool traced = is_traced(dump, (size_t)(stop - dump));
+        snprintf(numbers[0], sizeof(numbers[0]), "%ld", status);
+        snprintf(numbers[1], sizeof(numbers[1]), "%ld", bang);
+        if (shell->run && traced && !shell->traced && ask_again(box, shell, numbers[0], numbers[1]))
+            return (size_t)(stop - text) + 1;
+        shell->traced = traced;
         box_note_cwd(shell);
         shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
         shell->broken = false;
@@ -342,18 +436,33 @@ static void read_report(struct shell *shell)
     }
 }
 
+/* Sets how long the rest of a report is left unread. Bash writes each line of it by itself: to be
+ * woken by each would cost both sides more than the report does. */
+static void set_patience(struct shell *shell, bool more)
+{
+    int doubled = 2 * shell->patience_us;
+    if (shell->told.len == 0)
+        shell->patience_us = 0;
+    else if (more || doubled == 0)
+        shell->patience_us = PATIENCE_US;
+    else
+        shell->patience_us = doubled < PATIENCE_US_MAX ? doubled : PATIENCE_US_MAX;
+}
+
 void box_shell_listen(struct box *box, struct shell *shell)
 {
-    size_t used;
+    size_t used, before = shell->told.len;
     read_report(shell);
+    bool more = shell->told.len > before;
     while (shell->told.len > 0 &&
            (used = take_word(box, shell, shell->told.data, shell->told.len)) > 0)
         buf_drop(&shell->told, used);
-    if (!shell->told.failed)
-        return;
-    buf_done(&shell->told); /* The state is too large: the shell keeps the previous one. */
-    buf_init(&shell->told, TOLD_BYTES_MAX);
-    box_shell_doom(shell);
+    if (shell->told.failed) { /* The state is too large: the shell keeps the previous one. */
+        buf_done(&shell->told);
+        buf_init(&shell->told, TOLD_BYTES_MAX);
+        box_shell_doom(shell);
+    }
+    set_patience(shell, more);
 }
 
 void box_shell_look(struct box *box, struct shell *shell)

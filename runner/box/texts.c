@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/glob.h"
+#include "base/str.h"
 #include "regex/regex.h"
 
 #include <dirent.h>
@@ -82,7 +83,7 @@ struct search {
     size_t count, max;
     int64_t deadline_ms;
     bool truncated, many;
-    bool by_line; /* the pattern speaks of the beginning or the end of all: of each line's, here */
+    bool by_line; /* see looks_around() */
 };
 
 static void add_line(struct search *search, const char *file, const char *line, size_t len,
@@ -183,6 +184,7 @@ static int search_entry(struct search *search, int dir, const struct dirent *ent
     int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     if (entry->d_type == DT_DIR) {
         int below = depth < DEPTH_MAX ? openat(dir, entry->d_name, flags | O_DIRECTORY) : -1;
+        search->truncated |= depth == DEPTH_MAX;
         return below >= 0 ? search_tree(search, below, buf_str(&whole), depth + 1, err) : 0;
     }
     AUTO(fd) int fd = entry->d_type == DT_REG ? openat(dir, entry->d_name, flags) : -1;
@@ -257,6 +259,17 @@ static int search_path(struct search *search, int fd, const char *path, struct e
     return rc;
 }
 
+/* Whether the pattern speaks of the beginning or the end of all, or looks at what is before or
+ * behind the match: that is the line's, here. */
+static bool looks_around(const char *pattern)
+{
+    static const char *const words[] = {"\\A", "\\Z", "\\z", "\\G", "(?=", "(?!", "(?<=", "(?<!"};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (strstr(pattern, words[i]))
+            return true;
+    return false;
+}
+
 int box_text_search(const struct work *work, struct err *err)
 {
     int64_t max = 1000;
@@ -270,8 +283,7 @@ int box_text_search(const struct work *work, struct err *err)
     AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     json_int(json_get(work->ask, "limit"), &max);
     search.max = max > 0 && max < LINES_MAX ? (size_t)max : LINES_MAX;
-    search.by_line = pattern && (strstr(pattern, "\\A") || strstr(pattern, "\\Z") ||
-                                 strstr(pattern, "\\z") || strstr(pattern, "\\G"));
+    search.by_line = pattern && looks_around(pattern);
     search.match = fd >= 0 ? regex_new(pattern ? pattern : "", err) : NULL;
     if (!search.match || search_path(&search, fd, path, err))
         return -1;
@@ -287,13 +299,13 @@ struct find {
     const char *top;     /* put before the paths that an absolute pattern is compared with */
     char **paths;
     size_t count, room;
-    bool truncated;
+    bool full, deep; /* not all names are listed */
 };
 
 static void find_add(struct find *find, const char *path)
 {
     if (find->count == FOUND_MAX) {
-        find->truncated = true;
+        find->full = true;
         return;
     }
     if (find->count == find->room) {
@@ -317,11 +329,12 @@ static void find_tree(struct find *find, int fd, const char *below, int depth)
         close(fd);
         return;
     }
-    while (!find->truncated && (entry = readdir(dir))) {
+    while (!find->full && (entry = readdir(dir))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         AUTO(buf) struct buf path = BUF_INIT(PATH_MAX);
         buf_addf(&path, "%s%s%s", below, *below ? "/" : "", entry->d_name);
+        find->deep |= !buf_ok(&path) || (entry->d_type == DT_DIR && depth == DEPTH_MAX);
         if (!buf_ok(&path))
             continue;
         AUTO(buf) struct buf whole = BUF_INIT(PATH_MAX * 2);
@@ -368,7 +381,7 @@ int box_text_find(const struct work *work, struct err *err)
         json_add_text(&w, NULL, buf_str(&whole));
     }
     json_close(&w);
-    json_add_bool(&w, "truncated", find.truncated);
+    json_add_bool(&w, "truncated", find.full || find.deep);
     json_close(&w);
     for (size_t i = 0; i < find.count; i++)
         free(find.paths[i]);

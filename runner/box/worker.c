@@ -184,8 +184,7 @@ void box_work_body(const struct work *work, const struct buf *body)
 
 /* --- the child ----------------------------------------------------------------------------- */
 
-/* Reads a request that was too long for a message. */
-static struct json *read_ask(int fd, struct err *err)
+struct json *box_read_json(int fd, struct err *err)
 {
     AUTO(buf) struct buf text = BUF_INIT(ASK_BYTES_MAX);
     return fd_read_all(fd, &text, err) ? NULL : json_parse(buf_str(&text), text.len, err);
@@ -198,7 +197,7 @@ static _Noreturn void do_work(struct box *box, int64_t id, const struct json *as
     struct err err = ERR_INIT;
     sigset_t none;
     struct work work = {.box = box, .id = id, .ask = ask, .root = box->root};
-    if (fd >= 0 && !(work.ask = read_ask(fd, &err))) {
+    if (fd >= 0 && !(work.ask = box_read_json(fd, &err))) {
         box_say_error(box, id, &err);
         _exit(0);
     }

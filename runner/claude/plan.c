@@ -89,7 +89,7 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
 
 static void add_environment(const struct claude *claude, struct plan *plan)
 {
-    owner_env_inherit(plan);
+    owner_env_inherit(plan, claude->walls->gate != EGRESS_ASKED);
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
     if (claude->walls->tier == JAIL_FULL)
@@ -98,7 +98,7 @@ static void add_environment(const struct claude *claude, struct plan *plan)
 }
 
 /* Sets the lease's token in the variable that makes the CLI treat it like the real credential. */
-static int add_lease(const struct lease *lease, bool gate, struct plan *plan,
+static int add_lease(const struct lease *lease, enum egress_way gate, struct plan *plan,
                      struct redact_set *redact, struct err *err)
 {
     const char *variable =
@@ -106,7 +106,8 @@ static int add_lease(const struct lease *lease, bool gate, struct plan *plan,
     if (redact_add(redact, lease_token(lease)))
         return err_sys(err, "credential");
     strlist_addf(&plan->env, "%s=%s", variable, lease_token(lease));
-    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", gate ? GATE_PROXY : lease_url(lease));
+    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s",
+                 gate ? egress_proxy_url(gate) : lease_url(lease));
     return 0;
 }
 
@@ -160,6 +161,7 @@ struct plan *claude_plan(const struct attempt *attempt, struct err *err)
     if (owner_env_add(config, task_run_redact(attempt->run), plan, err) ||
         prepare_files(attempt, plan, err))
         return NULL;
+    walls_add_proxies(claude->walls, &plan->env);
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");
         return NULL;

@@ -61,6 +61,7 @@ struct site {
     int64_t billing_until; /* mono: how long to wait for billing; 0: it was not missing yet */
     bool just_enabled;     /* services were enabled a moment ago: their APIs may not know it yet */
     bool just_granted;     /* something was: not everybody may know yet */
+    bool told_new;         /* it was said that an account is so new that it is waited for */
     char number[32];       /* of the project */
 };
 

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #define OPERATION_MS 600000
-#define ENABLING_MS 180000 /* time until an API knows that it has been enabled */
+#define ENABLING_MS 180000 /* time until an API knows that it, or an account, is there */
+#define NEW_PAUSE_MS 3000
 #define PAGES_MAX 10000
 
 static const char *const services[GOOGLE_API_COUNT] = {
@@ -88,6 +89,18 @@ bool site_awaits_billing(struct site *site, struct err *err)
     return true;
 }
 
+/* Cloud Run does not know yet that we may act as an account which was made a moment ago. Says so
+ * the first time. */
+static bool is_new_account(struct site *site, enum google_api api, const struct err *err)
+{
+    bool is_new =
+        api == GOOGLE_RUN && site->just_granted && strcasestr(err->msg, "serviceaccounts.actas");
+    if (is_new && !site->told_new)
+        fprintf(stderr, "Waiting for Cloud Run, which does not know the new account yet.\n");
+    site->told_new |= is_new;
+    return is_new;
+}
+
 /* --- operations ----------------------------------------------------------------------------- */
 
 static bool add_operation(const struct site *site, enum google_api api, const struct json *answer,
@@ -142,12 +155,14 @@ int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, s
     for (int64_t end = clock_mono_ms() + ENABLING_MS;;) {
         if (google_call(site->google, &call, &json, &answer, err) == 0)
             break;
-        if (is_disabled(&answer, err)) {
-            if (!site->just_enabled || clock_mono_ms() > end)
-                return -1;
-            site_pause(3000);
+        bool is_new = is_new_account(site, ask->api, err) ||
+                      (site->just_enabled && is_disabled(&answer, err));
+        if (is_new && clock_mono_ms() <= end) {
+            site_pause(NEW_PAUSE_MS);
             continue;
         }
+        if (is_disabled(&answer, err))
+            return -1;
         if (answer.status == 403)
             name_permission(ask->permission, err);
         return -1;

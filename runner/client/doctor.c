@@ -180,16 +180,26 @@ static int listen_to(struct doctor *doctor, const char *body, struct heard *hear
     return follower_run(&follow, err);
 }
 
+/* The second time with a longer pause: a machine that stood still for a moment holds back nothing.
+ */
 static bool check_flow(struct doctor *doctor)
 {
-    struct err err;
-    struct heard heard = {0};
-    char found[300];
-    if (listen_to(doctor, "{\"command\":\"echo one; sleep 3; echo two\"}", &heard, &err))
-        return doctor_say(doctor, false, "events", err.msg, "a command on the runner did not run");
-    int64_t apart = heard.last_ms - heard.first_ms;
-    snprintf(found, sizeof(found), "two outputs 3 s apart came %.1f s apart", (double)apart / 1000);
-    return doctor_say(doctor, heard.ended && apart > 1000, "events", found,
+    static const int pauses_s[] = {3, 9};
+    char found[300], body[80];
+    bool fine = false;
+    for (size_t i = 0; i < COUNT_OF(pauses_s) && !fine; i++) {
+        struct err err;
+        struct heard heard = {0};
+        snprintf(body, sizeof(body), "{\"command\":\"echo one; sleep %d; echo two\"}", pauses_s[i]);
+        if (listen_to(doctor, body, &heard, &err))
+            return doctor_say(doctor, false, "events", err.msg,
+                              "a command on the runner did not run");
+        int64_t apart = heard.last_ms - heard.first_ms;
+        snprintf(found, sizeof(found), "two outputs %d s apart came %.1f s apart", pauses_s[i],
+                 (double)apart / 1000);
+        fine = heard.ended && apart > pauses_s[i] * 1000 / 3;
+    }
+    return doctor_say(doctor, fine, "events", found,
                       "something on the way holds answers back until they are whole");
 }
 

@@ -70,6 +70,8 @@ static void examine_jail(struct doctor *doctor, const struct json *health)
     snprintf(found, sizeof(found), "tier %s%s%s", text(health, "jail.tier", "unknown"),
              why ? ": " : "", why ? why : "");
     doctor_say(doctor, true, "jail", found, NULL);
+    if (strcmp(text(health, "jail.network", "gate"), "proxy") == 0)
+        printf("               network: %s\n", text(health, "jail.network_why", ""));
     for (const struct json *item = json_first(missing); item; item = json_next(item))
         printf("               without %s: %s\n", json_name(item),
                json_text(item) ? json_text(item) : "");

@@ -43,7 +43,7 @@ static int add_environment(const struct command *command, const struct task_requ
 {
     const char *json = request->env;
     AUTO(config_ref) const struct config *config = config_ref(command->config);
-    owner_env_inherit(plan);
+    owner_env_inherit(plan, command->walls->gate != EGRESS_ASKED);
     if (owner_env_add(config, redact, plan, err))
         return -1;
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
@@ -52,7 +52,7 @@ static int add_environment(const struct command *command, const struct task_requ
     for (const struct json *at = json_first(root); at; at = json_next(at))
         strlist_set(&plan->env, json_name(at), json_text(at));
     strlist_set(&plan->env, TASK_MARKER, command->instance);
-    return 0;
+    return walls_add_proxies(command->walls, &plan->env) ? err_sys(err, "environment") : 0;
 }
 
 /* Without a repository the start directory is made. */

@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #define CONNECT_MS 15000
-#define FULL_TRIES 15           /* of a unix socket of ours, a round apart */
-#define OUR_ADDRESS 0xc0000201u /* 192.0.2.1 */
+#define FULL_TRIES 15         /* of a unix socket of ours, a round apart */
+#define OUR_PROXY 0xc0000201u /* 192.0.2.1: the credential proxy; with its port, the git gate */
+#define OUR_GIT 0xc0000203u   /* 192.0.2.3: the git gate, where the port is always the same */
+#define OUR_GIT_PORT 9418
 
 /* Pairs of descriptors that all gates use: a connection is one, a tube too. Half of this process's
  * descriptors are for other purposes. */
@@ -66,7 +68,7 @@ void way_close(struct conn *conn, bool reset)
     way_count(-1);
 }
 
-static void watch(struct end *end, unsigned events)
+void way_watch(struct end *end, unsigned events)
 {
     struct epoll_event event = {.events = events, .data.ptr = end};
     if (end->fd < 0 || (end->registered && end->watched == events))
@@ -80,7 +82,7 @@ static void watch(struct end *end, unsigned events)
     end->watched = events;
 }
 
-static void unwatch(struct end *end)
+void way_unwatch(struct end *end)
 {
     if (end->registered)
         epoll_ctl(end->conn->gate->epoll, EPOLL_CTL_DEL, end->fd, NULL);
@@ -106,9 +108,9 @@ static void settle(struct conn *conn)
         unsigned events = (!ends[i].ended && !flow_holds(&ends[!i]) ? EPOLLIN : 0u) |
                           (flow_holds(&ends[i]) ? EPOLLOUT : 0u);
         if (events || !(ends[i].ended && ends[i].shut))
-            watch(&ends[i], events);
+            way_watch(&ends[i], events);
         else
-            unwatch(&ends[i]); /* Otherwise epoll would report its hang-up for ever. */
+            way_unwatch(&ends[i]); /* Otherwise epoll would report its hang-up for ever. */
     }
 }
 
@@ -148,6 +150,10 @@ static void established(struct conn *conn)
 {
     setsockopt(conn->ends[1].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(conn->ends[0].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (conn->asking && !asking_connected(conn)) {
+        way_close(conn, true);
+        return;
+    }
     conn->state = CONN_RELAY;
     settle(conn);
 }
@@ -183,7 +189,7 @@ static bool try_address(struct conn *conn, struct sockaddr_storage *address, con
         return true;
     }
     if (errno == EINPROGRESS) {
-        watch(end, EPOLLOUT);
+        way_watch(end, EPOLLOUT);
         return true;
     }
     const bool full = errno == EAGAIN && address->ss_family == AF_UNIX;
@@ -200,8 +206,11 @@ static void connect_next(struct conn *conn)
         if (try_address(conn, &conn->found.at[conn->tried++], &why))
             return;
     if (why)
-        gate_deny(conn->gate, conn->host, conn->port, why, true);
-    way_close(conn, true);
+        way_deny(conn, why, DENIED_NETWORK);
+    else if (conn->asking)
+        asking_failed(conn);
+    else
+        way_close(conn, true);
 }
 
 void way_resolved(struct conn *conn)
@@ -227,6 +236,8 @@ void way_expire(struct egress_gate *gate)
         next = conn->next;
         if (conn->state == CONN_CONNECT && now >= conn->until_ms)
             connect_next(conn);
+        else if ((conn->state == CONN_ASKS || conn->state == CONN_PARTS) && now >= conn->until_ms)
+            asking_expire(conn);
     }
 }
 
@@ -240,7 +251,7 @@ void way_answer(struct conn *conn, const unsigned char *answer, size_t len)
     if (send(conn->ends[0].fd, text, len + 2, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)(len + 2))
         way_close(conn, true);
     else
-        watch(&conn->ends[0], EPOLLIN);
+        way_watch(&conn->ends[0], EPOLLIN);
 }
 
 static void read_question(struct conn *conn)
@@ -263,17 +274,20 @@ static void read_question(struct conn *conn)
     }
     conn->question_len += (size_t)n;
     if (conn->question_len == wanted && wanted > 2) {
-        unwatch(end); /* One question at a time. */
+        way_unwatch(end); /* One question at a time. */
         lookup_question(conn->gate, conn->question + 2, wanted - 2, conn, NULL);
     }
 }
 
 /* --- where to ------------------------------------------------------------------------------- */
 
-static void refuse(struct conn *conn, const char *why)
+void way_deny(struct conn *conn, const char *why, enum denial kind)
 {
-    gate_deny(conn->gate, conn->host, conn->port, why, false);
-    way_close(conn, true);
+    gate_deny(conn->gate, conn->host, conn->port, why, kind);
+    if (conn->asking)
+        asking_denied(conn, why, kind);
+    else
+        way_close(conn, true);
 }
 
 static void found_one(struct conn *conn, const void *to, size_t size)
@@ -283,19 +297,19 @@ static void found_one(struct conn *conn, const void *to, size_t size)
     way_resolved(conn);
 }
 
-static void connect_name(struct conn *conn, const struct known *known)
+void way_to_name(struct conn *conn, const struct known *known)
 {
     struct egress_gate *gate = conn->gate;
-    snprintf(conn->host, sizeof(conn->host), "%s", known->host);
     if (!egress_allows_name(&gate->egress, conn->host, conn->port)) {
-        refuse(conn, "it is not in the task's egress");
+        way_deny(conn, "it is not in the task's egress", DENIED_NAME);
         return;
     }
-    if (clock_mono_ms() < known->until_ms) {
+    if (known && clock_mono_ms() < known->until_ms) {
         conn->found = known->found;
         way_resolved(conn);
         return;
     }
+    conn->state = CONN_LOOKUP;
     struct lookup *lookup = calloc(1, sizeof(*lookup));
     if (!lookup) {
         way_close(conn, true);
@@ -310,11 +324,14 @@ static void connect_name(struct conn *conn, const struct known *known)
 static const char *our_socket(const struct egress_gate *gate, const struct conn *conn,
                               const struct sockaddr_in *to)
 {
-    if (ntohl(to->sin_addr.s_addr) != OUR_ADDRESS)
-        return NULL;
-    return conn->port == 80              ? gate->ours.proxy
-           : conn->port == GATE_GIT_PORT ? gate->ours.git
-                                         : NULL;
+    const uint32_t address = ntohl(to->sin_addr.s_addr);
+    const unsigned proxy_port = gate->asked ? GATE_ASKED_PORT : 80;
+    if (address == OUR_PROXY && conn->port == proxy_port)
+        return gate->ours.proxy;
+    if (address == (gate->asked ? OUR_GIT : OUR_PROXY) &&
+        conn->port == (gate->asked ? GATE_ASKED_PORT : OUR_GIT_PORT))
+        return gate->ours.git;
+    return NULL;
 }
 
 static void connect_ours(struct conn *conn, const char *path)
@@ -325,24 +342,50 @@ static void connect_ours(struct conn *conn, const char *path)
     found_one(conn, &un, sizeof(un));
 }
 
-static void begin(struct conn *conn, const struct sockaddr_in *to)
+static void to_literal(struct conn *conn, const void *to, size_t size)
 {
-    struct egress_gate *gate = conn->gate;
-    const struct known *known = lookup_known(gate, &to->sin_addr);
-    conn->port = ntohs(to->sin_port);
-    const char *ours = our_socket(gate, conn, to);
-    inet_ntop(AF_INET, &to->sin_addr, conn->host, sizeof(conn->host));
-    if (conn->port == 53) {
-        conn->state = CONN_NAMES;
-        watch(&conn->ends[0], EPOLLIN);
-    } else if (ours) {
+    if (egress_allows_literal(&conn->gate->egress))
+        found_one(conn, to, size);
+    else
+        way_deny(conn, "the task's egress names hosts, and this is an address", DENIED_LITERAL);
+}
+
+void way_to_six(struct conn *conn, const struct sockaddr_in6 *to)
+{
+    to_literal(conn, to, sizeof(*to));
+}
+
+void way_to_four(struct conn *conn, const struct sockaddr_in *to)
+{
+    const struct known *known = lookup_known(conn->gate, &to->sin_addr);
+    const char *ours = our_socket(conn->gate, conn, to);
+    if (ours) {
         connect_ours(conn, ours);
     } else if (known) {
-        connect_name(conn, known);
-    } else if (!egress_allows_literal(&gate->egress)) {
-        refuse(conn, "the task's egress names hosts, and this is an address");
+        snprintf(conn->host, sizeof(conn->host), "%s", known->host);
+        way_to_name(conn, known);
     } else {
-        found_one(conn, to, sizeof(*to));
+        to_literal(conn, to, sizeof(*to));
+    }
+}
+
+static bool is_ours(const struct sockaddr_in *to)
+{
+    const uint32_t address = ntohl(to->sin_addr.s_addr);
+    return address == OUR_PROXY || address == OUR_GIT;
+}
+
+static void begin(struct conn *conn, const struct sockaddr_in *to)
+{
+    conn->port = ntohs(to->sin_port);
+    inet_ntop(AF_INET, &to->sin_addr, conn->host, sizeof(conn->host));
+    if (conn->gate->asked && !is_ours(to)) {
+        asking_begin(conn);
+    } else if (conn->port == 53) {
+        conn->state = CONN_NAMES;
+        way_watch(&conn->ends[0], EPOLLIN);
+    } else {
+        way_to_four(conn, to);
     }
 }
 
@@ -403,6 +446,10 @@ void way_event(struct end *end, unsigned events)
         break;
     case CONN_NAMES:
         read_question(conn);
+        break;
+    case CONN_ASKS:
+    case CONN_PARTS:
+        asking_event(conn);
         break;
     case CONN_LOOKUP:
     case CONN_CLOSED:

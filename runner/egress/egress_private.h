@@ -10,6 +10,7 @@
 
 #include "base/lock.h"
 #include "base/thread.h"
+#include "runner/egress/ask.h"
 #include "runner/egress/gate.h"
 #include "runner/egress/names.h"
 #include "runner/egress/rules.h"
@@ -39,6 +40,7 @@ struct known {
 
 struct conn;
 struct tube;
+struct asking;
 
 /* One end of a connection: 0 is the program, 1 the remote side. */
 struct end {
@@ -54,7 +56,23 @@ struct end {
     struct tube *tube; /* the same, in a tube (see flow.c); NULL: there are none */
 };
 
-enum way_state { CONN_LOOKUP, CONN_CONNECT, CONN_RELAY, CONN_NAMES, CONN_CLOSED };
+enum way_state {
+    CONN_LOOKUP,
+    CONN_CONNECT,
+    CONN_RELAY,
+    CONN_NAMES,
+    CONN_ASKS,  /* a program is about to say where to */
+    CONN_PARTS, /* it was told why not */
+    CONN_CLOSED
+};
+
+/* Why a connection is refused, and so who can allow it. */
+enum denial {
+    DENIED_NAME,    /* `egress` does not have its name */
+    DENIED_LITERAL, /* `egress` has names, and this is an address */
+    DENIED_NETWORK, /* its address is closed, whatever `egress` says */
+    DENIED_OWN,     /* it is the jail's own loopback, and was asked for here */
+};
 
 struct conn {
     struct conn *next, *prev;
@@ -67,8 +85,11 @@ struct conn {
     bool trusted; /* its destination is the credential proxy or the git gate */
     struct found found;
     size_t tried;
-    int full;                                      /* how often a unix socket had no room for it */
-    int64_t until_ms;                              /* of CONN_CONNECT */
+    int full;              /* how often a unix socket had no room for it */
+    int64_t until_ms;      /* of CONN_CONNECT, CONN_ASKS, CONN_PARTS */
+    struct asking *asking; /* what it was asked for by; NULL: it was redirected, or that is done */
+    bool bounded;          /* of what the program sends, only `body` is passed on */
+    struct ask_body body;
     unsigned char question[2 + NAMES_MESSAGE_MAX]; /* of CONN_NAMES: the part that has arrived */
     size_t question_len;
 };
@@ -92,6 +113,7 @@ struct egress_gate {
     int epoll, wake;
     struct strlist egress, lan;
     struct egress_ours ours;
+    bool asked; /* programs use it as their proxy */
 
     struct lock lock; /* guards the fields up to the next comment */
     bool stopping;
@@ -118,10 +140,11 @@ struct egress_gate {
 void gate_ref(struct egress_gate *gate);
 void gate_unref(struct egress_gate *gate);
 void gate_wake(struct egress_gate *gate);
-/* Keeps a denial for the report. `host` is a name or an address; by_address: it does not depend on
- * `egress`. */
+/* Keeps a denial for the report. `host` is a name or an address. */
 void gate_deny(struct egress_gate *gate, const char *host, unsigned port, const char *why,
-               bool by_address);
+               enum denial kind);
+/* Says how a denial of that kind can be allowed. */
+void gate_say_allow(const char *host, enum denial kind, char *to, size_t size);
 
 /* lookup.c: starts a lookup. When no thread can be started, the name is not found. */
 void lookup_start(struct egress_gate *gate, struct lookup *lookup);
@@ -131,6 +154,10 @@ void lookup_finish(struct egress_gate *gate, struct lookup *lookup);
 void lookup_question(struct egress_gate *gate, const void *data, size_t len, struct conn *conn,
                      const struct sockaddr_in *client);
 struct known *lookup_known(struct egress_gate *gate, const struct in_addr *address);
+/* The entry of a name; NULL when nobody has asked for it. */
+struct known *lookup_find(struct egress_gate *gate, const char *host);
+/* True for localhost and names below it. */
+bool lookup_is_localhost(const char *host);
 
 /* carry.c */
 void way_accept(struct egress_gate *gate);
@@ -138,14 +165,38 @@ void way_event(struct end *end, unsigned events);
 void way_resolved(struct conn *conn);
 void way_answer(struct conn *conn, const unsigned char *answer, size_t len);
 void way_close(struct conn *conn, bool reset);
-/* Closes connections that take too long to connect. */
+/* Closes connections that take too long to connect, or to be asked for. */
 void way_expire(struct egress_gate *gate);
+/* Sets the events that an end waits for; none for way_unwatch(). */
+void way_watch(struct end *end, unsigned events);
+void way_unwatch(struct end *end);
+/* Leads a connection whose host and port are set to that name (`known`: its entry, or NULL), or to
+ * an address. */
+void way_to_name(struct conn *conn, const struct known *known);
+void way_to_four(struct conn *conn, const struct sockaddr_in *to);
+void way_to_six(struct conn *conn, const struct sockaddr_in6 *to);
+/* Refuses a connection, and reports it. */
+void way_deny(struct conn *conn, const char *why, enum denial kind);
 /* Adds to the number of pairs of descriptors that all gates use. */
 void way_count(int more);
 /* True when gates should open no more descriptors. */
 bool way_is_scarce(void);
 
-/* flow.c: moves what an end's events say can be moved. False when the connection is broken. */
+/* asking.c: connections of programs that use the gate as their proxy. */
+void asking_begin(struct conn *conn);
+void asking_event(struct conn *conn);
+void asking_expire(struct conn *conn);
+/* The destination is connected: tells the program, or passes its request on. False when that
+ * cannot be done. */
+bool asking_connected(struct conn *conn);
+/* It cannot be reached, or not be allowed (see way_deny()): tells the program. */
+void asking_failed(struct conn *conn);
+void asking_denied(struct conn *conn, const char *why, enum denial kind);
+
+/* flow.c: sends bytes to an end for which none wait, and keeps what its socket does not take now.
+ * False when the connection is broken. */
+bool flow_send(struct end *to, const char *data, size_t len);
+/* Moves what an end's events say can be moved. False when the connection is broken. */
 bool flow_move(struct end *end, unsigned events);
 /* Whether bytes wait for an end. */
 bool flow_holds(const struct end *end);

@@ -158,7 +158,7 @@ static bool send_tube(struct end *end)
 
 /* --- pieces --------------------------------------------------------------------------------- */
 
-static bool pass_on(struct end *to, const char *data, size_t len)
+bool flow_send(struct end *to, const char *data, size_t len)
 {
     ssize_t n = send(to->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && !is_passing(errno))
@@ -176,6 +176,21 @@ static bool pass_on(struct end *to, const char *data, size_t len)
     return true;
 }
 
+/* True when only what belongs to one request may be passed on from an end. */
+static bool is_bounded(const struct end *from)
+{
+    return from->conn->bounded && from == from->conn->ends;
+}
+
+/* How many of the bytes that have just arrived belong to the request. Others end the connection's
+ * input: a further request would need a connection of its own. */
+static ssize_t within(struct end *from, size_t len)
+{
+    ssize_t n = ask_take(&from->conn->body, from->conn->gate->chunk, len);
+    from->ended |= n >= 0 && (size_t)n < len;
+    return n;
+}
+
 /* Moves one piece from an end to the other, which has taken everything before. Returns its size, 0
  * when there is none now, and -1 when the connection is broken. */
 static ssize_t copy_piece(struct end *from, struct end *to)
@@ -187,7 +202,9 @@ static ssize_t copy_piece(struct end *from, struct end *to)
         return is_passing(errno) ? 0 : -1;
     from->ended = n == 0;
     from->bulk = (size_t)n == most;
-    return n == 0 || pass_on(to, gate->chunk, (size_t)n) ? n : -1;
+    if (is_bounded(from) && (n = within(from, (size_t)n)) < 0)
+        return -1;
+    return n == 0 || flow_send(to, gate->chunk, (size_t)n) ? n : -1;
 }
 
 /* The same by a tube. */
@@ -219,9 +236,9 @@ static bool move(struct end *from, struct end *to)
     ssize_t n;
     size_t moved = 0;
     do {
-        n = from->bulk ? splice_piece(from, to) : copy_piece(from, to);
+        n = from->bulk && !is_bounded(from) ? splice_piece(from, to) : copy_piece(from, to);
         moved += n > 0 ? (size_t)n : 0;
-    } while (n > 0 && from->bulk && !flow_holds(to) && moved < TURN_BYTES);
+    } while (n > 0 && from->bulk && !from->ended && !flow_holds(to) && moved < TURN_BYTES);
     return n >= 0;
 }
 

@@ -24,16 +24,31 @@
 
 /* --- denials -------------------------------------------------------------------------------- */
 
-static void print_denial(const char *host, unsigned port, const char *why, bool by_address,
+void gate_say_allow(const char *host, enum denial kind, char *to, size_t size)
+{
+    switch (kind) {
+    case DENIED_NAME:
+        snprintf(to, size, "add \"%s\" to the request's `egress`, or to EGRESS", host);
+        break;
+    case DENIED_LITERAL:
+        snprintf(to, size,
+                 "connect to a name, and add that to the request's `egress`, or to EGRESS");
+        break;
+    case DENIED_NETWORK:
+        snprintf(to, size, "the runner's owner can open the network of %s with EGRESS_LAN", host);
+        break;
+    case DENIED_OWN:
+        snprintf(to, size, "programs of the task reach it without the proxy: NO_PROXY names it");
+        break;
+    }
+}
+
+static void print_denial(const char *host, unsigned port, const char *why, enum denial kind,
                          struct buf *out)
 {
     struct json_writer w;
     char allow[NAMES_HOST_SIZE + 160];
-    if (by_address)
-        snprintf(allow, sizeof(allow),
-                 "the runner's owner can open the network of %s with EGRESS_LAN", host);
-    else
-        snprintf(allow, sizeof(allow), "add \"%s\" to the request's `egress`, or to EGRESS", host);
+    gate_say_allow(host, kind, allow, sizeof(allow));
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_text(&w, "host", host);
@@ -45,12 +60,12 @@ static void print_denial(const char *host, unsigned port, const char *why, bool 
 }
 
 void gate_deny(struct egress_gate *gate, const char *host, unsigned port, const char *why,
-               bool by_address)
+               enum denial kind)
 {
     char key[NAMES_HOST_SIZE + 8];
     snprintf(key, sizeof(key), "%s:%u", host, port);
     AUTO(buf) struct buf json = BUF_INIT(DENIAL_BYTES);
-    print_denial(host, port, why, by_address, &json);
+    print_denial(host, port, why, kind, &json);
     lock_take(&gate->lock);
     if (gate->told.count < GATE_DENIALS_MAX && !strlist_has(&gate->told, key) &&
         strlist_add(&gate->told, key) == 0)
@@ -84,6 +99,7 @@ static void free_closed(struct egress_gate *gate, bool all)
             continue;
         }
         *at = conn->next;
+        free(conn->asking);
         free(conn);
     }
 }
@@ -230,6 +246,18 @@ static void *serve(void *arg)
     return NULL;
 }
 
+/* --- addresses ------------------------------------------------------------------------------ */
+
+const char *egress_proxy_url(enum egress_way way)
+{
+    return way == EGRESS_ASKED ? "http://192.0.2.1:880" : "http://192.0.2.1";
+}
+
+const char *egress_git_url(enum egress_way way)
+{
+    return way == EGRESS_ASKED ? "http://192.0.2.3:880" : "http://192.0.2.1:9418";
+}
+
 /* --- for others ----------------------------------------------------------------------------- */
 
 static int copy(struct strlist *to, const struct strlist *from)
@@ -277,6 +305,11 @@ struct egress_gate *egress_gate_new(const struct strlist *egress, const struct s
         return NULL;
     }
     return gate;
+}
+
+void egress_gate_be_asked(struct egress_gate *gate)
+{
+    gate->asked = true; /* Its thread reads this once there are sockets. */
 }
 
 void egress_gate_serve(struct egress_gate *gate, const int sockets[2])

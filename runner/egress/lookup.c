@@ -63,14 +63,20 @@ void lookup_start(struct egress_gate *gate, struct lookup *lookup)
     lookup_finish(gate, lookup);
 }
 
-/* The entry of a name, which is made when it is new; NULL when there are too many. */
-static struct known *know(struct egress_gate *gate, const char *host)
+struct known *lookup_find(struct egress_gate *gate, const char *host)
 {
     for (size_t i = 0; i < gate->known_count; i++)
         if (strcmp(gate->known[i].host, host) == 0)
             return &gate->known[i];
-    if (gate->known_count == GATE_NAMES_MAX)
-        return NULL;
+    return NULL;
+}
+
+/* The entry of a name, which is made when it is new; NULL when there are too many. */
+static struct known *know(struct egress_gate *gate, const char *host)
+{
+    struct known *found = lookup_find(gate, host);
+    if (found || gate->known_count == GATE_NAMES_MAX)
+        return found;
     if ((gate->known_count & (gate->known_count - 1)) == 0) { /* doubles the room */
         size_t room = gate->known_count ? 2 * gate->known_count : 1;
         struct known *all = realloc(gate->known, room * sizeof(*all));
@@ -139,7 +145,7 @@ void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
     free(lookup);
 }
 
-static bool is_localhost(const char *host)
+bool lookup_is_localhost(const char *host)
 {
     size_t len = strlen(host);
     return strcmp(host, "localhost") == 0 ||
@@ -164,7 +170,7 @@ void lookup_question(struct egress_gate *gate, const void *data, size_t len, str
     lookup->asks = true;
     lookup->serving = gate->serving;
     bool allowed = egress_allows_name(&gate->egress, host, 0), direct = true;
-    if (is_localhost(host))
+    if (lookup_is_localhost(host))
         answer(gate, lookup, NAMES_OK, lookup->question.type == NAMES_A ? &own : NULL);
     else if (!allowed)
         answer(gate, lookup, NAMES_UNKNOWN, NULL);
@@ -172,8 +178,8 @@ void lookup_question(struct egress_gate *gate, const void *data, size_t len, str
         answer(gate, lookup, NAMES_OK, NULL);
     else
         direct = false;
-    if (!allowed && !is_localhost(host) && lookup->question.type == NAMES_A)
-        gate_deny(gate, host, 0, "its name is not in the task's egress", false);
+    if (!allowed && !lookup_is_localhost(host) && lookup->question.type == NAMES_A)
+        gate_deny(gate, host, 0, "its name is not in the task's egress", DENIED_NAME);
     if (direct)
         free(lookup);
     else

@@ -207,8 +207,8 @@ static int lead(struct gitgate_pass *pass, struct err *err)
 {
     char origin[64];
     AUTO(str) char *url = NULL;
-    if (pass->wish.behind_gate)
-        snprintf(origin, sizeof(origin), "%s/", GATE_GIT);
+    if (pass->wish.way)
+        snprintf(origin, sizeof(origin), "%s/", egress_git_url(pass->wish.way));
     else
         snprintf(origin, sizeof(origin), "http://127.0.0.1:%d/", http_port(pass->gate->server));
     if (asprintf(&url, "%s%s", origin, pass->path + 1) < 0) {

@@ -11,7 +11,7 @@
  *                       │          push: checked by `gitPush`, passed on (git/receive.h)
  *                       └── body kept in a file first: its size is checked as it comes
  *
- * A jail with a network of its own reaches the gate by GATE_GIT (egress/gate.h) and a unix socket,
+ * A jail with a network of its own reaches the gate by egress_git_url() and a unix socket,
  * others by a port of loopback.
  *
  * What is refused is told in git's own lines, "remote: …", with what would allow it.
@@ -24,6 +24,7 @@
 #define GITGATE_GITGATE_H
 
 #include "runner/config/in_force.h"
+#include "runner/egress/gate.h"
 #include "runner/repo/repos.h"
 
 #include <stdbool.h>
@@ -44,8 +45,8 @@ const char *gitgate_socket(const struct gitgate *gate);
 struct gitgate_wish {
     struct workspace *workspace; /* borrowed until the pass is closed, as everything here */
     struct repo_wish repo;
-    const char *rules; /* the request's `gitPush` as JSON, or NULL */
-    bool behind_gate;  /* the jail has a network of its own */
+    const char *rules;   /* the request's `gitPush` as JSON, or NULL */
+    enum egress_way way; /* how the jail reaches its gate */
 };
 
 /* Makes a pass and leads the workspace's git to the gate. Call before the workspace is mounted; the

@@ -60,12 +60,12 @@ int material_open_repo(struct repos *repos, struct task_run *run,
 
 int material_open_gitgate(struct gitgate *gitgate, struct task_run *run,
                           const struct task_request *request, struct workspace *workspace,
-                          bool behind_gate, struct gitgate_pass **ret_pass, struct err *err)
+                          enum egress_way way, struct gitgate_pass **ret_pass, struct err *err)
 {
     const struct gitgate_wish wish = {.workspace = workspace,
                                       .repo = material_wish(request),
                                       .rules = request->git_push,
-                                      .behind_gate = behind_gate};
+                                      .way = way};
     if (!workspace)
         return 0;
     *ret_pass = gitgate_open(gitgate, &wish, err);

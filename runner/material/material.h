@@ -37,11 +37,11 @@ int material_open_repo(struct repos *repos, struct task_run *run,
                        struct workspace **ret_workspace, struct err *err);
 
 /* Lets git in the workspace (NULL: there is none) reach the repository through the runner.
- * `behind_gate`: the jail has a network of its own. *ret_pass is NULL without a workspace, and may
+ * `way`: how the jail reaches its gate. *ret_pass is NULL without a workspace, and may
  * be set also when this fails. */
 int material_open_gitgate(struct gitgate *gitgate, struct task_run *run,
                           const struct task_request *request, struct workspace *workspace,
-                          bool behind_gate, struct gitgate_pass **ret_pass, struct err *err);
+                          enum egress_way way, struct gitgate_pass **ret_pass, struct err *err);
 
 struct material_inputs {
     struct inputs *inputs;

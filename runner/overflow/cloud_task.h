@@ -1,6 +1,6 @@
 /*
- * One task's way through the cloud, shared by overflow.c, place.c, relay.c, follow.c and end.c.
- * Private to runner/overflow.
+ * One task's way through the cloud, shared by overflow.c, place.c with supplies.c and claims.c,
+ * relay.c, follow.c and end.c. Private to runner/overflow.
  *
  * Threads: the task's own. Ownership: a cloud_task owns what its fields do not call borrowed.
  */
@@ -84,6 +84,31 @@ enum step {
 /* Makes sure that there is an execution for the task; its name is in task->placement. */
 enum step cloud_task_place(struct cloud_task *task);
 
+/* Puts into the bucket what the execution needs, and makes sure that there is a job for it. When
+ * that fails the outcome is filled in. */
+enum step cloud_task_supply(struct cloud_task *task);
+
+/* Fills in the outcome of a task that the cloud has refused. A temporary refusal makes it wait; a
+ * wrong set-up fails tasks that asked for the cloud, and lets others run locally. */
+enum step cloud_task_refuse(struct cloud_task *task, const struct err *err);
+
+enum resolution {
+    RES_FOUND, /* the placement has its execution's name, unless the claim does not tell it */
+    RES_NONE,  /* the attempt is over: nobody will run it */
+    RES_ASK,   /* it is to be asked for again */
+    RES_LATER, /* somebody wants us to stop */
+};
+
+/* Finds out what a lost answer meant. */
+enum resolution cloud_task_resolve(struct cloud_task *task);
+/* The same for a task that another instance took, which may have asked for an execution or be about
+ * to. When it shows nothing for long enough we ask, for the same attempt: the claim lets one
+ * execution run it. */
+enum resolution cloud_task_resolve_others(struct cloud_task *task);
+
+/* Writes the claim, so that no job can have it. The first one keeps it. */
+void cloud_task_revoke(struct cloud_task *task);
+
 /* Follows it until its last event has arrived or it has ended. */
 enum step cloud_task_relay(struct cloud_task *task);
 
@@ -138,8 +163,8 @@ void overflow_note_end(struct overflow *overflow, struct cloud_task *task);
 /* The reason, in outcomes' words, for which a task must wait after a refusal. Static. */
 const char *overflow_reason_of(const struct err *err);
 
-/* Of a task that several instances see: the execution that has the claim, when it is another one
- * than ours, which has ended. True: it is followed from now on. */
+/* When ours has ended: the execution that has the claim, if it is another one, which another
+ * instance asked for. True: it is followed from now on. */
 bool cloud_task_follow_claim(struct cloud_task *task);
 
 /* True when no job has taken the attempt and none will: then the claim is ours. */

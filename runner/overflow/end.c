@@ -98,7 +98,7 @@ static bool is_hopeless(const struct cloud_task *task, struct waiting *seen, enu
         seen->unread_ms = 0;
     else if (seen->unread_ms == 0)
         seen->unread_ms = now;
-    if (over && (task->cancelled || got != RESULT_UNREAD))
+    if (over && (task->cancelled || (got != RESULT_UNREAD && !task->ended)))
         return true;
     if (got == RESULT_MALFORMED)
         return ++seen->malformed >= MALFORMED_TRIES;
@@ -120,7 +120,10 @@ static enum result_found await_result(struct cloud_task *task, struct folder_res
         if (got == RESULT_FOUND || task_run_stop(task->run) == STOP_INTERRUPT ||
             !task_run_healthy(task->run))
             return got;
-        if (is_hopeless(task, &seen, got, cloud_task_look(task), err))
+        bool over = cloud_task_look(task);
+        if (task->overflow->config.shared && cloud_task_follow_claim(task))
+            seen.absent = 0;
+        if (is_hopeless(task, &seen, got, over, err))
             return got;
         cloud_task_wait(task, wait_ms);
         wait_ms = task->ended || wait_ms >= RESULT_EVERY_MS * 4 ? wait_ms : wait_ms * 5 / 4;
@@ -292,19 +295,30 @@ static void settle_end(struct cloud_task *task)
         cloud_task_settle(task, TASK_FAILED, "cloud_error", text);
 }
 
-/* Of a task that is given up, and that an execution may still finish: its result is looked for from
- * now on (late.h). */
-static void note_lost(struct cloud_task *task)
+/* What may still come of a task that is given up. An execution that Google does not know may live,
+ * and a result that cannot be read may be there. */
+static enum placement_phase phase_of_lost(const struct cloud_task *task, enum result_found got)
+{
+    const struct jobs_execution *execution = &task->execution;
+    if (got == RESULT_UNREAD || got == RESULT_FOUND || !task->ended || task->follow.gone ||
+        execution->ended_ms <= 0)
+        return PLACEMENT_LOST;
+    return clock_real_ms() - execution->ended_ms > OVERFLOW_ENDED_MS ? PLACEMENT_STARTED
+                                                                     : PLACEMENT_ENDED;
+}
+
+/* Of a task that is given up: its result is looked for from now on (late.h) if it may come. */
+static void note_lost(struct cloud_task *task, enum result_found got)
 {
     struct err err;
-    task->placement.phase = PLACEMENT_LOST;
+    task->placement.phase = phase_of_lost(task, got);
     if (store_set_placement(task->overflow->config.store, task->id, &task->placement, &err))
         log_warn("overflow", "its result is not awaited any more: %s", err.msg);
-    else
+    else if (overflow_late_ms(task->placement.phase) > 0)
         task->outcome->may_change = late_note(task->overflow->late, task->id);
 }
 
-static void settle_loss(struct cloud_task *task, const struct err *unread)
+static void settle_loss(struct cloud_task *task, enum result_found got, const struct err *unread)
 {
     cloud_task_take_rest(task, -1);
     if (task->cancelled)
@@ -312,13 +326,13 @@ static void settle_loss(struct cloud_task *task, const struct err *unread)
     else if (task->timed_out)
         cloud_task_settle(task, TASK_FAILED, "timeout",
                           "the task did not end within its time limit");
-    else if (unread)
+    else if (got != RESULT_ABSENT)
         cloud_task_settle(task, TASK_FAILED, "cloud_error", unread->msg);
     else
         settle_end(task);
     task->outcome->truncated = !task->unclaimed;
     if (task->outcome->state == TASK_FAILED && !task->unclaimed)
-        note_lost(task);
+        note_lost(task, got);
     lock_take(&task->overflow->lock);
     task->overflow->status.lost += !task->cancelled;
     lock_drop(&task->overflow->lock);
@@ -345,7 +359,7 @@ static void take_outcome(struct cloud_task *task, struct folder_result *result, 
     if (!whole)
         cloud_task_settle(task, TASK_FAILED, "interrupted", text);
     if (missing && task->outcome->state == TASK_FAILED)
-        note_lost(task);
+        note_lost(task, RESULT_ABSENT);
 }
 
 static void settle_without_result(struct cloud_task *task, enum result_found got,
@@ -358,7 +372,7 @@ static void settle_without_result(struct cloud_task *task, enum result_found got
     if (missing >= 0)
         take_outcome(task, result, missing);
     else
-        settle_loss(task, got == RESULT_ABSENT ? NULL : unread);
+        settle_loss(task, got, unread);
 }
 
 void cloud_task_end(struct cloud_task *task)
@@ -376,7 +390,7 @@ void cloud_task_end(struct cloud_task *task)
     else
         settle_without_result(task, got, &result, &err);
     if (got == RESULT_FOUND && !task_run_healthy(task->run))
-        note_lost(task); /* Home could not keep it, for want of disk space. */
+        note_lost(task, got); /* Home could not keep it, for want of disk space. */
     if (!task->ended && task->placement.execution[0])
         (void)jobs_get(task->cloud->google, task->placement.execution, &task->execution, &err);
     add_cost(task, &result);

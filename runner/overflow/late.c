@@ -18,7 +18,6 @@
 #define TASKS_MAX 1024 /* the rest comes after the next restart */
 #define FIRST_MS 3000
 #define MOST_MS 600000
-#define KEEP_MS (INT64_C(86400000) * LATE_RESULT_DAYS)
 
 struct awaited {
     char id[ID_SIZE];
@@ -95,18 +94,17 @@ static bool look(struct late *late, struct awaited *task)
         return false; /* It is about to end. */
     if (store_placement(late->config.store, id, &placement, &err))
         return false;
-    if (placement.phase != PLACEMENT_LOST)
+    if (record.state != TASK_FAILED || placement.phase < PLACEMENT_LOST)
         return true;
-    if (record.state != TASK_FAILED || clock_real_ms() - record.ended_ms > KEEP_MS)
-        return true;
-    bool old = clock_real_ms() - record.ended_ms >= LATE_COUNT_MS;
+    int64_t age_ms = clock_real_ms() - record.ended_ms;
+    bool old = age_ms >= LATE_COUNT_MS;
     task->counted |= task->loaded && old; /* by that process */
     task->loaded = false;
     if (!has_come(late, id, placement.attempt)) {
         if (old && !task->counted)
             engine_count(late->config.engine, id);
         task->counted |= old;
-        return false;
+        return age_ms > overflow_late_ms(placement.phase);
     }
     int resumed = engine_resume(late->config.engine, id, task->counted, &err);
     if (resumed < 0)
@@ -157,7 +155,8 @@ static void load(struct late *late)
 {
     struct err err;
     AUTO(strlist) struct strlist ids = STRLIST_INIT;
-    if (store_lost(late->config.store, clock_real_ms() - KEEP_MS, TASKS_MAX, &ids, &err))
+    if (store_lost(late->config.store, clock_real_ms() - overflow_late_ms(PLACEMENT_LOST),
+                   TASKS_MAX, &ids, &err))
         log_warn("overflow", "cannot look for tasks that were given up: %s", err.msg);
     lock_take(&late->lock);
     for (size_t i = 0; i < ids.count; i++)

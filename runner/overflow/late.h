@@ -1,9 +1,10 @@
 /*
  * Results that come after their task was given up. An execution that home could not see any more,
- * or not reach, may finish all the same. Such a task has PLACEMENT_LOST in the store; its result is
- * looked for until the bucket would not have it any longer, at first every few seconds, then more
- * and more rarely. When it comes the engine takes the task up again, and it ends as what it became.
- * A restart begins anew with the tasks that the store names. Private to runner/overflow.
+ * or not reach, may finish all the same; and what one had sent before it ended may arrive after it.
+ * Such a task has PLACEMENT_LOST or PLACEMENT_ENDED in the store; its result is looked for as long
+ * as overflow_late_ms() says, at first every few seconds, then more and more rarely. When it comes
+ * the engine takes the task up again, and it ends as what it became. A restart begins anew with the
+ * tasks that the store names. Private to runner/overflow.
  *
  * Threads: one of its own; late_note() from any. Ownership: the caller of late_new() frees it by
  * late_free().
@@ -16,7 +17,6 @@
 #include "runner/task/engine.h"
 
 #define LATE_COUNT_MS 300000 /* then it is counted as the failure that it is told to be */
-#define LATE_RESULT_DAYS 7   /* this long after its end the result of a task is looked for */
 
 struct late;
 

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define OUT_OF_SIGHT_MS (7 * INT64_C(86400000))
+
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err)
 {
     struct overflow *overflow = calloc(1, sizeof(*overflow));
@@ -59,6 +61,13 @@ int overflow_start(struct overflow *overflow, struct err *err)
 void overflow_share(struct overflow *overflow, const struct overflow_shared *shared)
 {
     overflow->config.shared = shared;
+}
+
+int64_t overflow_late_ms(enum placement_phase phase)
+{
+    return phase == PLACEMENT_LOST    ? OUT_OF_SIGHT_MS
+           : phase == PLACEMENT_ENDED ? OVERFLOW_ENDED_MS
+                                      : 0;
 }
 
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
@@ -218,7 +227,8 @@ static int begin(struct cloud_task *task, struct err *err)
 static enum step relay(struct cloud_task *task)
 {
     enum step step = cloud_task_relay(task);
-    while (step == STEP_ON && task->overflow->config.shared && cloud_task_follow_claim(task))
+    while (step == STEP_ON && task->overflow->config.shared && !task->done &&
+           cloud_task_follow_claim(task))
         step = cloud_task_relay(task);
     return step;
 }

@@ -67,6 +67,11 @@ int overflow_start(struct overflow *overflow, struct err *err);
 /* Before the first task: they are not ours alone. */
 void overflow_share(struct overflow *overflow, const struct overflow_shared *shared);
 
+/* How long after its end the result of a task that was given up may still come: 0, or a while when
+ * its execution has ended, or days when that is not known. */
+#define OVERFLOW_ENDED_MS 600000
+int64_t overflow_late_ms(enum placement_phase phase);
+
 /* The run() of an executor, for tasks of any kind; arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 

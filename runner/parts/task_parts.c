@@ -267,10 +267,14 @@ static enum jail_tier strongest(const struct jail_host *host, const struct confi
     return host->tier < (int)most ? (enum jail_tier)host->tier : most;
 }
 
-/* True where tasks' jails have a network behind a gate. */
-static bool has_gate(const struct jail_host *host, const struct config *config)
+/* Whether tasks' jails have a network behind a gate. */
+static enum egress_way find_gate(const struct jail_host *host, const struct config *config)
 {
-    return strongest(host, config) == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (strongest(host, config) != JAIL_FULL)
+        return EGRESS_NO_GATE;
+    return host->has[JAIL_HAS_GATE]    ? EGRESS_REDIRECTS
+           : host->has[JAIL_HAS_PROXY] ? EGRESS_ASKED
+                                       : EGRESS_NO_GATE;
 }
 
 /* Sets *ret_path to the path of a socket for jails that have a gate, which the caller frees; NULL
@@ -278,7 +282,7 @@ static bool has_gate(const struct jail_host *host, const struct config *config)
 static int find_socket(struct runner *runner, const char *name, char **ret_path, struct err *err)
 {
     *ret_path = NULL;
-    if (!has_gate(launcher_host(runner->launcher), runner->first))
+    if (!find_gate(launcher_host(runner->launcher), runner->first))
         return 0;
     if (runner->sockets_fd < 0) {
         AUTO(str) char *dir = path_join(runner->first->state_dir, "sockets");
@@ -472,7 +476,7 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
     runner->walls.config = &runner->config;
     runner->walls.tier = strongest(host, config);
-    runner->walls.gate = has_gate(host, config);
+    runner->walls.gate = find_gate(host, config);
     if (make_users(runner, config, host, err))
         return -1;
     if (check_egress(config, runner->walls.gate, host, err))

@@ -19,8 +19,8 @@
 #define ADOPTED_MAX 65536   /* tasks; the oldest are forgotten */
 #define LOOK_SOON_MS 5000   /* while a task here has a webhook that nobody owes yet */
 #define UNTAKEN_MS 3600000  /* whoever began with it so long ago has never taken it */
-#define LOST_KEEP_MS (INT64_C(7) * 86400000) /* late results are looked for so long */
-#define ALIVE_MS 45000                       /* since its last heartbeat: somebody runs it */
+#define NOTE_KEEP_MS (INT64_C(14) * 86400000) /* nothing comes of a note that is so old */
+#define ALIVE_MS 45000                        /* since its last heartbeat: somebody runs it */
 #define LATE_MS 30000  /* after its result: the execution has handed in no webhook */
 #define SETTLE_MS 5000 /* until what has ended is shown as ended */
 #define SETTLE_EVERY_MS 50
@@ -269,23 +269,21 @@ static int64_t age_of(const struct replica *service, const char *name)
     return age > 0 ? age : 0;
 }
 
-/* Of a task that has ended: its execution had the time to do so, and has not. */
-static bool is_left_to_us(const struct replica *service, const struct task_record *record)
+/* Of a task that has ended, and whose result is so old (-1: there is none): its execution had the
+ * time to hand the webhook in, and has not. */
+static bool is_left_to_us(const struct task_record *record, int64_t result_age_ms)
 {
-    char name[FOLDER_NAME_SIZE];
-    folder_name(record->id, FOLDER_RESULT, name);
-    int64_t age = age_of(service, name);
-    return age < 0 || age >= LATE_MS || record->state == TASK_CANCELLED;
+    return result_age_ms < 0 || result_age_ms >= LATE_MS || record->state == TASK_CANCELLED;
 }
 
-/* It was given up, and its execution may still finish it. */
-static bool is_lost(const struct replica *service, const struct task_record *record)
+/* How long after its end it may still become something else, for it was given up; 0: it may not. */
+static int64_t late_ms_of(const struct replica *service, const struct task_record *record)
 {
     struct err err;
     struct store_placement placement;
-    return record->state == TASK_FAILED &&
-           store_placement(service->config.store, record->id, &placement, &err) == 0 &&
-           placement.phase == PLACEMENT_LOST;
+    bool failed = record->state == TASK_FAILED &&
+                  store_placement(service->config.store, record->id, &placement, &err) == 0;
+    return failed ? overflow_late_ms(placement.phase) : 0;
 }
 
 static int owe(const struct telling *telling, const char *id, bool provisional, struct err *err)
@@ -310,7 +308,7 @@ static int find_again(const struct telling *telling, const char *id, int64_t age
     struct replica *service = telling->service;
     folder_name(id, FOLDER_HEARTBEAT, name);
     int64_t beat = age_ms < OLD_MS ? 0 : age_of(service, name);
-    if (age_ms > 2 * LOST_KEEP_MS)
+    if (age_ms > NOTE_KEEP_MS)
         return owed_forget(service->config.cloud, id, err);
     if ((beat >= 0 && beat < ALIVE_MS) || replica_adopt(service, id, err) == 0)
         return 0;
@@ -319,19 +317,27 @@ static int find_again(const struct telling *telling, const char *id, int64_t age
     return age_ms > UNTAKEN_MS ? owed_forget(service->config.cloud, id, err) : 0;
 }
 
-/* Of a task that is known here. True when it is to be looked at soon. */
+/* Of a task that is known here. True when it is to be looked at soon. What was said of one that was
+ * given up stands unless a result comes. */
 static bool tell_known(const struct telling *telling, const struct task_record *record)
 {
-    int rc = 0;
     struct err err;
+    char name[FOLDER_NAME_SIZE];
     const struct replica *service = telling->service;
-    bool lost = is_lost(service, record);
-    if (lost && clock_real_ms() - record->ended_ms > LOST_KEEP_MS)
-        rc = owed_forget(service->config.cloud, record->id, &err);
-    else if (lost && (rc = owed_is_known(service->config.cloud, record->id, &err)) > 0)
+    const struct cloud *cloud = service->config.cloud;
+    folder_name(record->id, FOLDER_RESULT, name);
+    if (task_state_is_active(record->state))
+        return true;
+    int64_t result_age_ms = age_of(service, name), late_ms = late_ms_of(service, record);
+    bool may_change = late_ms > 0 && clock_real_ms() - record->ended_ms <= late_ms;
+    bool given_up = late_ms > 0 || (record->state == TASK_FAILED && result_age_ms < 0);
+    int rc = given_up ? owed_is_known(cloud, record->id, &err) : 0;
+    if (rc > 0 && may_change)
         return false;
-    else if (rc == 0 && !task_state_is_active(record->state) && is_left_to_us(service, record))
-        rc = owe(telling, record->id, lost, &err);
+    if (rc > 0)
+        rc = owed_forget(cloud, record->id, &err);
+    else if (rc == 0 && is_left_to_us(record, result_age_ms))
+        rc = owe(telling, record->id, may_change, &err);
     if (rc < 0)
         log_warn("service", "webhook of %s: %s", record->id, err.msg);
     return true;

@@ -17,6 +17,7 @@
 #define START_MS 20000
 #define KILL_GRACE_MS 100
 #define ENDING_MS 5000
+#define ENV_BYTES_MAX (8u << 20)
 
 /* Makes the agent's plan: the one place that says how a session is confined. In tier full it has a
  * complete jail; in the others the agent builds the walls that it can (say_begin). */
@@ -49,16 +50,33 @@ static struct plan *make_plan(struct session *session, const char *box, struct e
     return NULL;
 }
 
-static void add_env(const struct session *session, struct json_writer *w)
+/* Adds the session's own variables, and those that lead to its gate, unless they are among them. */
+static void add_own_env(const struct session *session, struct json_writer *w)
 {
+    AUTO(strlist) struct strlist env = STRLIST_INIT;
+    for (size_t i = 0; i < session->env.count; i++)
+        strlist_add(&env, session->env.items[i]);
+    walls_add_proxies(session->sessions->config.walls, &env);
+    for (size_t i = 0; i < env.count; i++)
+        json_add_text(w, NULL, env.items[i]);
+}
+
+/* A file with the environment: a list of "NAME=value". -1 with err. */
+static int env_file(const struct session *session, struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf_wipe) struct buf text = BUF_INIT(ENV_BYTES_MAX);
     static const char *const fixed[] = {"USER=user",    "LOGNAME=user", "SHELL=/bin/bash",
                                         "LANG=C.UTF-8", "TERM=dumb",    "PWD=/workspace"};
-    json_open_array(w, "env");
+    json_write(&w, &text);
+    json_open_array(&w, NULL);
     for (size_t i = 0; i < COUNT_OF(fixed); i++)
-        json_add_text(w, NULL, fixed[i]);
-    for (size_t i = 0; i < session->env.count; i++)
-        json_add_text(w, NULL, session->env.items[i]);
-    json_close(w);
+        json_add_text(&w, NULL, fixed[i]);
+    add_own_env(session, &w);
+    json_close(&w);
+    return buf_check(&text, "the session's environment", err)
+               ? -1
+               : link_text_file(buf_str(&text), text.len, err);
 }
 
 /* Tells the agent its directories; it answers when it is ready. */
@@ -68,6 +86,9 @@ static int say_begin(struct session *session, const char *box, struct err *err)
     struct json_writer w;
     AUTO(buf) struct buf members = BUF_INIT(BOX_TEXT_MAX);
     AUTO(buf) struct buf object = BUF_INIT(BOX_TEXT_MAX);
+    AUTO(fd) int env = env_file(session, err);
+    if (env < 0)
+        return -1;
     json_write(&w, &object);
     json_open_object(&w, NULL);
     json_add_text(&w, "op", "begin");
@@ -75,12 +96,11 @@ static int say_begin(struct session *session, const char *box, struct err *err)
     json_add_bool(&w, "walls", session->sessions->config.walls->tier != JAIL_FULL);
     json_add_int(&w, "pids", session->pids_max);
     json_add_int(&w, "pidsMax", session->pids_now);
-    add_env(session, &w);
     json_close(&w);
     buf_addc(&members, ',');
     if (object.len > 2)
         buf_add(&members, object.data + 1, object.len - 2);
-    AUTO(json) struct json *said = link_call(session, &members, NULL, 0, START_MS, &fd, err);
+    AUTO(json) struct json *said = link_call(session, &members, &env, 1, START_MS, &fd, err);
     fd_close(&fd);
     if (said)
         json_bool(json_get(said, "enclosed"), &session->enclosed);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE_BYTES (64u << 10)
@@ -84,8 +85,8 @@ static void let_go_locked(struct exec *command)
         unlist_locked(command);
 }
 
-/* Reads the output that is there; true at its end. */
-static bool drain_locked(struct exec *command, struct source *source, int pieces)
+/* Reads the output that is there; true at its end. *ret_any is set when there was some. */
+static bool drain_locked(struct exec *command, struct source *source, int pieces, bool *ret_any)
 {
     static char piece[PIECE_BYTES]; /* The lock protects it. */
     struct spool *spool = source->kind == SOURCE_OUT ? &command->out : &command->err;
@@ -97,6 +98,7 @@ static bool drain_locked(struct exec *command, struct source *source, int pieces
             return errno != EAGAIN;
         if (n == 0)
             return true;
+        *ret_any = true;
         spool_add(spool, command->session->dir, piece, (size_t)n);
     }
     return false;
@@ -104,8 +106,9 @@ static bool drain_locked(struct exec *command, struct source *source, int pieces
 
 void exec_bytes_locked(struct exec *command, struct source *source)
 {
-    bool over = drain_locked(command, source, PIECES_A_TURN);
-    changed_locked(command);
+    bool any = false, over = drain_locked(command, source, PIECES_A_TURN, &any);
+    if (any)
+        changed_locked(command);
     if (!over)
         return;
     command->sources[source->kind == SOURCE_ERR] = NULL;
@@ -123,8 +126,11 @@ static void finish_locked(struct exec *command)
     struct view *view = shellview_find_locked(command->session, command->shell);
     if (view && view->running == command)
         view->running = NULL;
-    if (view && command->failure.code == ERR_NONE)
+    if (view && command->failure.code == ERR_NONE) {
         shellview_add_locked(view, command);
+        view->ended = true;
+        view->exit_code = command->exit_code;
+    }
     hub_finish_locked(command);
     waiters_wake_locked(command->session, 0, command->id);
     changed_locked(command);
@@ -163,14 +169,31 @@ static void drain_all_locked(struct exec *command)
 {
     for (int i = 0; i < 2; i++) {
         struct source *source = command->sources[i];
-        if (!source || !drain_locked(command, source, INT32_MAX))
+        bool any;
+        if (!source || !drain_locked(command, source, INT32_MAX, &any))
             continue;
         command->sources[i] = NULL;
         source_end_locked(command->sessions, source);
     }
 }
 
-void exec_ended_locked(struct exec *command, const struct json *event)
+/* Output that went to a file: the command seemed to stay in the background. */
+static void read_log_locked(struct exec *command, int log)
+{
+    static char piece[PIECE_BYTES]; /* The lock protects it. */
+    struct stat st;
+    ssize_t n;
+    if (log < 0 || fstat(log, &st) || !S_ISREG(st.st_mode))
+        return;
+    for (int64_t at = 0; at <= OUTPUT_BYTES_MAX; at += n) {
+        n = pread(log, piece, sizeof(piece), at);
+        if (n <= 0)
+            return;
+        spool_add(&command->out, command->session->dir, piece, (size_t)n);
+    }
+}
+
+void exec_ended_locked(struct exec *command, const struct json *event, int log)
 {
     int64_t exit = 0, background = 0;
     struct view *view = shellview_take_locked(command->session, command->shell);
@@ -180,6 +203,7 @@ void exec_ended_locked(struct exec *command, const struct json *event)
     json_int(json_get(event, "exitCode"), &exit);
     json_int(json_get(event, "background"), &background);
     drain_all_locked(command);
+    read_log_locked(command, log);
     command->exit_code = (int)exit;
     command->pid = (pid_t)background;
     command->cwd = strdup(cwd ? cwd : "/workspace");

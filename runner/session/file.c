@@ -199,16 +199,37 @@ int session_work(struct sessions *sessions, const char *id, const char *work, co
     return file < 0 ? -1 : call_and_print(session, &members, file, out, err);
 }
 
-int session_pack(struct sessions *sessions, const char *id, const char *path, struct err *err)
+/* Reads the pipe to its end. */
+static int pass_on(int from, session_take_fn *take, void *arg, struct err *err)
 {
-    int fd;
+    ssize_t n = 0;
+    AUTO(str) char *piece = malloc(PIECE_BYTES);
+    if (!piece)
+        return err_sys(err, "archive");
+    int rc = take(NULL, 0, arg);
+    while (rc == 0 && (n = read(from, piece, PIECE_BYTES)) != 0)
+        rc = n > 0 ? take(piece, (size_t)n, arg) : errno == EINTR ? 0 : -1;
+    return rc ? err_set(err, ERR_UPSTREAM, "nobody takes the archive any more") : 0;
+}
+
+int session_pack(struct sessions *sessions, const char *id, const char *path, session_take_fn *take,
+                 void *arg, struct err *err)
+{
+    struct call call;
+    int from = -1, ignored = -1;
     AUTO(buf) struct buf members = BUF_INIT(BOX_TEXT_MAX);
     AUTO(session) struct session *session = awake(sessions, id, err);
     if (!session)
         return -1;
     begin(&members, "pack", path);
-    AUTO(json) struct json *said = link_call(session, &members, NULL, 0, WORK_MS, &fd, err);
-    return said ? fd : -1;
+    int rc = link_begin(session, &members, NULL, 0, &call, err);
+    AUTO(json) struct json *ready = rc ? NULL : link_await(session, &call, WORK_MS, &from, err);
+    rc = ready ? pass_on(from, take, arg, err) : -1;
+    fd_close(&from); /* The agent stops there, when it has more. */
+    AUTO(json) struct json *said = rc ? NULL : link_await(session, &call, WORK_MS, &ignored, err);
+    link_forget(session, &call);
+    fd_close(&ignored);
+    return said ? 0 : -1;
 }
 
 /* Writes everything that next() returns into the pipe. *ret_ours is ERR_NONE unless the error is

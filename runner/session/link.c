@@ -80,12 +80,15 @@ static void free_gone_locked(struct sessions *sessions)
 void hub_ring(const struct sessions *sessions)
 {
     const uint64_t one = 1;
+    if (sessions->attending)
+        return;
     (void)!write(sessions->bell, &one, sizeof(one));
 }
 
 /* --- what agents say ----------------------------------------------------------------------- */
 
-static void on_event_locked(struct session *session, const char *event, const struct json *said)
+static void on_event_locked(struct session *session, const char *event, const struct json *said,
+                            const struct box_message *message)
 {
     int64_t exec = 0;
     json_int(json_get(said, "exec"), &exec);
@@ -98,7 +101,7 @@ static void on_event_locked(struct session *session, const char *event, const st
     else if (strcmp(event, "ended") == 0) {
         struct exec *command = exec_find_locked(session, exec);
         if (command)
-            exec_ended_locked(command, said);
+            exec_ended_locked(command, said, message->fd_count > 0 ? message->fds[0] : -1);
     }
 }
 
@@ -132,6 +135,10 @@ static void on_answer_locked(struct session *session, int64_t id, const struct j
         call = call->next;
     if (!call)
         return;
+    if (call->answered && !call->later) { /* The first answer is not taken yet. */
+        call->later = strdup(message->text);
+        return;
+    }
     free(call->text);
     call->text = strdup(message->text);
     fd_close(&call->fd);
@@ -154,7 +161,7 @@ static void hear_locked(struct session *session)
         const char *event = json_text(json_get(said, "event"));
         int64_t id = 0;
         if (event)
-            on_event_locked(session, event, said);
+            on_event_locked(session, event, said, &message);
         else if (said && json_int(json_get(said, "id"), &id) == 0)
             on_answer_locked(session, id, said, &message);
         box_close_fds(&message);
@@ -189,16 +196,17 @@ void hub_finish_locked(struct exec *command)
 static void tell_finished(struct sessions *sessions) HOLDS(sessions->lock);
 static void tell_finished(struct sessions *sessions)
 {
-    struct process_waiter *waiter;
-    while ((waiter = sessions->woken)) {
-        sessions->woken = waiter->next;
-        session_unref_locked(waiter->session);
-        lock_drop(&sessions->lock);
-        waiter->fn(waiter->arg);
-        free(waiter);
-        lock_take(&sessions->lock);
-    }
-    while (sessions->due_count > 0) {
+    while (sessions->woken || sessions->due_count > 0) {
+        struct process_waiter *waiter = sessions->woken;
+        if (waiter) {
+            sessions->woken = waiter->next;
+            session_unref_locked(waiter->session);
+            lock_drop(&sessions->lock);
+            waiter->fn(waiter->arg);
+            free(waiter);
+            lock_take(&sessions->lock);
+            continue;
+        }
         struct exec *command = sessions->due[--sessions->due_count];
         void (*done)(struct exec *, void *) = command->watch.done;
         if (done) {
@@ -301,9 +309,11 @@ static void *hub_run(void *arg)
     lock_take(&sessions->lock);
     while (!sessions->stopping) {
         int64_t due_ms = due_locked(sessions);
+        sessions->attending = false;
         lock_drop(&sessions->lock);
         int count = epoll_wait(sessions->epoll, events, EVENTS_MAX, wait_ms(due_ms));
         lock_take(&sessions->lock);
+        sessions->attending = true;
         for (int i = 0; i < count; i++)
             attend_locked(sessions, events[i].data.ptr);
         execs_late_locked(sessions, clock_mono_ms());
@@ -333,6 +343,7 @@ void hub_stop(struct sessions *sessions)
     lock_take(&sessions->lock);
     sessions->stopping = true;
     pthread_cond_broadcast(&sessions->changed);
+    pthread_cond_broadcast(&sessions->stopped);
     hub_ring(sessions);
     lock_drop(&sessions->lock);
     thread_join(&sessions->tidier);
@@ -370,7 +381,8 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
     *ret_fd = call->fd;
     call->fd = -1;
     bool lost = call->lost;
-    call->answered = false;
+    call->text = STEAL_PTR(call->later);
+    call->answered = call->text != NULL;
     lock_drop(&sessions->lock);
     struct json *said = text ? json_parse(text, strlen(text), err) : NULL;
     if (!text)
@@ -398,6 +410,7 @@ void link_forget(struct session *session, struct call *call)
         *at = call->next;
     lock_drop(&sessions->lock);
     free(call->text);
+    free(call->later);
     fd_close(&call->fd);
 }
 

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RECORD_BYTES_MAX (1u << 20)
+#define RECORD_BYTES_MAX (4u << 20)
 #define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
 #define DISK_LOOK_MS 50
@@ -737,7 +737,7 @@ static void *tidy_run(void *arg)
         tidy(sessions);
         lock_take(&sessions->lock);
         while (!(stopping = sessions->stopping) && (now = clock_mono_ms()) < until)
-            lock_wait(&sessions->changed, &sessions->lock, until - now);
+            lock_wait(&sessions->stopped, &sessions->lock, until - now);
         lock_drop(&sessions->lock);
     }
     return NULL;
@@ -756,6 +756,7 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
     sessions->epoll = sessions->bell = -1;
     lock_init(&sessions->lock);
     cond_init(&sessions->changed);
+    cond_init(&sessions->stopped);
     sessions->dir = path_join(config->state_dir, "sessions");
     if (sessions->dir && path_make_dirs(sessions->dir, 0711, err) == 0 &&
         snapshots_load(sessions, err) == 0 && take_up_all(sessions, err) == 0 &&
@@ -825,6 +826,7 @@ void sessions_free(struct sessions *sessions)
     fd_close(&sessions->epoll);
     fd_close(&sessions->bell);
     pthread_cond_destroy(&sessions->changed);
+    pthread_cond_destroy(&sessions->stopped);
     lock_done(&sessions->lock);
     free(sessions->ringing);
     free(sessions->due);

@@ -212,11 +212,16 @@ struct shellview_note {
 };
 int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
                    struct err *err);
-/* Finds the process that a shell's wait, stdin and kill refer to: its newest background process.
- * *ret_pid is 0 when a command runs in the foreground (*ret_command, a reference for the caller) or
- * there is none. */
-int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                      struct exec **ret_command, struct err *err);
+/* What a shell's wait, stdin and kill refer to: a command in the foreground (a reference for the
+ * caller), else its newest background process, else its last command, which has ended. */
+struct shellview_now {
+    struct exec *command; /* or NULL */
+    pid_t pid;            /* or 0 */
+    bool ended;           /* with the exit code */
+    int exit_code;
+};
+int shellview_current(struct sessions *sessions, const char *id, const char *name,
+                      struct shellview_now *ret_now, struct err *err);
 
 /* --- terminals (pty.c) --------------------------------------------------------------------- */
 
@@ -304,8 +309,13 @@ int session_remove(struct sessions *sessions, const char *id, const struct file_
  * request (",\"path\":…"). */
 int session_work(struct sessions *sessions, const char *id, const char *work, const struct buf *ask,
                  struct buf *out, struct err *err);
-/* A descriptor from which the archive of a directory can be read; the caller closes it. */
-int session_pack(struct sessions *sessions, const char *id, const char *path, struct err *err);
+/* Takes the next bytes; first it is called once with none, when there will be some. A result other
+ * than 0 ends the work. */
+typedef int session_take_fn(const char *piece, size_t len, void *arg);
+/* Passes on the archive of a file or directory. -1 before take() was called: it cannot be packed;
+ * after that: the archive is not whole. */
+int session_pack(struct sessions *sessions, const char *id, const char *path, session_take_fn *take,
+                 void *arg, struct err *err);
 /* Unpacks the archive that `next` (as http_read()) returns, and prints {"bytes","entries"}.
  * `single`: an archive of one file becomes that file. */
 int session_unpack(struct sessions *sessions, const char *id, const char *path, bool single,

@@ -92,7 +92,8 @@ struct exec {
 
 void exec_started_locked(struct exec *command, int out, int err);
 void exec_refused_locked(struct exec *command, const struct err *err);
-void exec_ended_locked(struct exec *command, const struct json *event);
+/* `log`: a file with its output, or -1. */
+void exec_ended_locked(struct exec *command, const struct json *event, int log);
 void exec_lost_locked(struct exec *command);
 void exec_bytes_locked(struct exec *command, struct source *source);
 struct exec *exec_find_locked(struct session *session, int64_t id);
@@ -148,6 +149,8 @@ struct view {
     char *cwd;
     struct exec *running; /* not a reference */
     pid_t pid;            /* of the newest background process */
+    bool ended;           /* a command has, with that exit code */
+    int exit_code;
     struct shown history[HISTORY_MAX];
     size_t count;
 };
@@ -242,8 +245,9 @@ struct call {
     int64_t id;
     struct session *session;
     bool answered, lost;
-    char *text; /* the answer */
-    int fd;     /* descriptor in the answer, or -1 */
+    char *later; /* a second answer that came before the first was taken; or NULL */
+    char *text;  /* the answer */
+    int fd;      /* descriptor in the answer, or -1 */
 };
 
 struct snapshot {
@@ -272,6 +276,7 @@ struct sessions {
     char *dir;
     struct lock lock; /* guards everything below, and all sessions and commands */
     pthread_cond_t changed;
+    pthread_cond_t stopped; /* `stopping` is set */
     struct session *list;
     size_t count;
     struct call *calls;
@@ -289,6 +294,7 @@ struct sessions {
     int makers;          /* number of threads that make sessions and snapshots */
     size_t ptys_exiting; /* terminals whose shell has ended, but which are not over */
     int epoll, bell;
+    bool attending;         /* the hub is not asleep: it sees what is due before it waits again */
     struct source *ringing; /* the bell's source */
     struct thread hub;
     struct thread tidier; /* thread that removes expired sessions */
@@ -346,6 +352,7 @@ int snapshot_unfold(struct session *session, const char *id, struct err *err);
 
 int hub_start(struct sessions *sessions, struct err *err);
 void hub_stop(struct sessions *sessions);
+/* Wakes the hub. Called with the lock held. */
 void hub_ring(const struct sessions *sessions);
 /* Makes the hub, or the thread that releases the lock next, call done() of this command. */
 void hub_finish_locked(struct exec *command);

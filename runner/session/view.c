@@ -212,22 +212,23 @@ int shellview_print(struct sessions *sessions, const char *id, const char *name,
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }
 
-int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                      struct exec **ret_command, struct err *err)
+int shellview_current(struct sessions *sessions, const char *id, const char *name,
+                      struct shellview_now *ret_now, struct err *err)
 {
+    struct shellview_now now = {0};
     AUTO(session) struct session *session = session_take(sessions, id, err);
-    *ret_pid = 0;
-    *ret_command = NULL;
     if (!session)
         return -1;
     lock_take(&sessions->lock);
-    struct view *view = shellview_find_locked(session, name);
+    const struct view *view = shellview_find_locked(session, name);
     if (view && view->running) {
-        *ret_command = view->running;
-        exec_ref_locked(view->running);
+        now.command = view->running;
+        exec_ref_locked(now.command);
     } else if (view) {
-        *ret_pid = view->pid;
+        now = (struct shellview_now){
+            .pid = view->pid, .ended = view->ended, .exit_code = view->exit_code};
     }
     lock_drop(&sessions->lock);
+    *ret_now = now;
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }

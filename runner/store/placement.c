@@ -51,7 +51,7 @@ static int set_in_db(struct db *db, void *arg, struct err *err)
 int store_set_placement(struct store *store, const char *id,
                         const struct store_placement *placement, struct err *err)
 {
-    REQUIRE(placement->phase <= PLACEMENT_LOST);
+    REQUIRE(placement->phase <= PLACEMENT_ENDED);
     struct placing placing = {id, placement};
     return db_write(store->writer, set_in_db, &placing, err);
 }
@@ -66,7 +66,7 @@ int store_lost(struct store *store, int64_t after_ms, int limit, struct strlist 
         return -1;
     struct db_stmt *stmt =
         db_query(db, err,
-                 "SELECT t.id FROM placements p JOIN tasks t ON t.id=p.task_id WHERE p.phase=?"
+                 "SELECT t.id FROM placements p JOIN tasks t ON t.id=p.task_id WHERE p.phase>=?"
                  " AND t.state=? AND t.ended_ms>? ORDER BY t.ended_ms DESC LIMIT ?",
                  "iiii", (int64_t)PLACEMENT_LOST, (int64_t)TASK_FAILED, after_ms, (int64_t)limit);
     int rc = store_read_ids(stmt, ids, err);
@@ -87,7 +87,7 @@ static int resume_in_db(struct db *db, void *arg, struct err *err)
                "UPDATE tasks SET state=?1, reason='', ended_ms=0, session=iif(EXISTS(SELECT 1 FROM"
                " tasks later WHERE later.session=tasks.session AND later.seq>tasks.seq AND"
                " later.session<>''), '', session) WHERE id=?2 AND state=?3 AND EXISTS(SELECT 1 FROM"
-               " placements p WHERE p.task_id=?2 AND p.phase=?4)",
+               " placements p WHERE p.task_id=?2 AND p.phase>=?4)",
                "isii", (int64_t)TASK_RUNNING, resuming->id, (int64_t)TASK_FAILED,
                (int64_t)PLACEMENT_LOST))
         return -1;

@@ -212,6 +212,7 @@ enum placement_phase {
     PLACEMENT_ASKED,   /* an execution was asked for, and may exist */
     PLACEMENT_STARTED, /* an execution exists, and its name is known */
     PLACEMENT_LOST,    /* the same; the task was ended without its result, which may still come */
+    PLACEMENT_ENDED,   /* the same; the execution has ended: what it had sent may still arrive */
 };
 
 struct store_placement {
@@ -228,15 +229,14 @@ int store_placement(struct store *store, const char *id, struct store_placement 
 int store_set_placement(struct store *store, const char *id,
                         const struct store_placement *placement, struct err *err);
 
-/* Appends the ids of failed tasks whose placement is PLACEMENT_LOST and that ended after a time,
- * the newest first. */
+/* Appends the ids of failed tasks whose placement is PLACEMENT_LOST or PLACEMENT_ENDED and that
+ * ended after a time, the newest first. */
 int store_lost(struct store *store, int64_t after_ms, int limit, struct strlist *ids,
                struct err *err);
 
-/* Makes a failed task whose placement is PLACEMENT_LOST running again, for its result has come; its
- * webhook waits again for the task's end, as another message with another id. A conversation that a
- * later task has gone on with is no longer this task's. Returns 1, 0 when it is no such task, or
- * -1. */
+/* Makes such a task running again, for its result has come; its webhook waits again for the task's
+ * end, as another message with another id. A conversation that a later task has gone on with is no
+ * longer this task's. Returns 1, 0 when it is no such task, or -1. */
 int store_resume(struct store *store, const char *id, struct err *err);
 
 struct task_end {

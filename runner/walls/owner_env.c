@@ -9,20 +9,28 @@
 
 /* Variables of the runner's own environment that tasks get. */
 static const char *const inherited[] = {
-    "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
-    "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
-    "HTTPS_PROXY", "https_proxy",   "no_proxy",     "TERM",
-    "SHELL",       "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "PATH", "LANG",  "LC_ALL",        "LC_CTYPE",     "TZ",
+    "TERM", "SHELL", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+};
+static const char *const inherited_proxies[] = {
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy",
 };
 
-void owner_env_inherit(struct plan *plan)
+static void inherit(struct plan *plan, const char *const names[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *value = getenv(names[i]);
+        if (value)
+            strlist_addf(&plan->env, "%s=%s", names[i], value);
+    }
+}
+
+void owner_env_inherit(struct plan *plan, bool proxies)
 {
     REQUIRE(plan);
-    for (size_t i = 0; i < COUNT_OF(inherited); i++) {
-        const char *value = getenv(inherited[i]);
-        if (value)
-            strlist_addf(&plan->env, "%s=%s", inherited[i], value);
-    }
+    inherit(plan, inherited, COUNT_OF(inherited));
+    if (proxies)
+        inherit(plan, inherited_proxies, COUNT_OF(inherited_proxies));
 }
 
 static int read_vars(const struct config *config, struct vars *vars, struct err *err)

@@ -11,8 +11,9 @@
 #include "proc/plan.h"
 #include "runner/config/config.h"
 
-/* Adds the variables of the runner's own environment that tasks get; no others are passed on. */
-void owner_env_inherit(struct plan *plan);
+/* Adds the variables of the runner's own environment that tasks get; no others are passed on.
+ * `proxies`: also those that name a proxy, which tasks can reach. */
+void owner_env_inherit(struct plan *plan, bool proxies);
 
 /* Sets the variables of config->task_env_file in plan->env and registers their values as secrets;
  * does nothing without such a file. -1 when it cannot be read, a line of it is wrong, or it sets a

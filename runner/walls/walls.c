@@ -115,6 +115,48 @@ static void add_paths(const struct strlist *paths, struct plan *plan)
     }
 }
 
+_Static_assert(GATE_ASKED_PORT == JAIL_PROXY_PORT, "the gate's address and its socket");
+
+/* The network of a task's jail. */
+static enum jail_net net_of(const struct walls *walls)
+{
+    static const enum jail_net nets[] = {[EGRESS_NO_GATE] = JAIL_NET_HOST,
+                                         [EGRESS_REDIRECTS] = JAIL_NET_GATE,
+                                         [EGRESS_ASKED] = JAIL_NET_PROXY};
+    return nets[walls->gate];
+}
+
+static bool is_set(const struct strlist *env, const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < env->count; i++)
+        if (strncmp(env->items[i], name, len) == 0 && env->items[i][len] == '=')
+            return true;
+    return false;
+}
+
+/* ALL_PROXY is no SOCKS proxy: programs that lack a library for that would fail. NODE_USE_ENV_PROXY
+ * has Node's own fetch() heed the others. */
+int walls_add_proxies(const struct walls *walls, struct strlist *env)
+{
+    static const struct {
+        const char *name, *lower, *value;
+    } variables[] = {{"HTTP_PROXY", "http_proxy", GATE_ASKED_URL},
+                     {"HTTPS_PROXY", "https_proxy", GATE_ASKED_URL},
+                     {"ALL_PROXY", "all_proxy", GATE_ASKED_URL},
+                     {"NO_PROXY", "no_proxy", GATE_UNASKED},
+                     {"NODE_USE_ENV_PROXY", NULL, "1"}};
+    for (size_t i = 0; walls->gate == EGRESS_ASKED && i < COUNT_OF(variables); i++) {
+        const char *lower = variables[i].lower;
+        if (is_set(env, variables[i].name) || (lower && is_set(env, lower)))
+            continue;
+        strlist_addf(env, "%s=%s", variables[i].name, variables[i].value);
+        if (lower)
+            strlist_addf(env, "%s=%s", lower, variables[i].value);
+    }
+    return env->failed ? -1 : 0;
+}
+
 static void set_limits(const struct config *config, const struct task_request *request,
                        struct jail_policy *jail)
 {
@@ -135,6 +177,8 @@ int walls_gate(const struct walls *walls, const struct task_request *request,
         return 0;
     *ret_gate = egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
                                 &config->egress_lan, ours, err);
+    if (*ret_gate && walls->gate == EGRESS_ASKED)
+        egress_gate_be_asked(*ret_gate);
     return *ret_gate ? 0 : -1;
 }
 
@@ -171,7 +215,7 @@ int walls_build(const struct walls *walls, const struct task_request *request,
                 const struct walls_run *run, struct plan *plan, struct err *err)
 {
     REQUIRE(plan->argv.count > 0 && run->dir);
-    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
+    plan->jail.net = net_of(walls);
     if (begin(walls, request, run->dir, plan, err))
         return -1;
     if (run->box)
@@ -190,7 +234,7 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
               struct plan *plan, struct err *err)
 {
     static const char *const own[] = {"workspace", "home", "tmp"};
-    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
+    plan->jail.net = net_of(walls);
     if (begin(walls, request, dir, plan, err))
         return -1;
     plan->jail.disk_more_mb = MORE_MB;

@@ -17,7 +17,7 @@
 struct walls {
     struct config_in_force *config; /* borrowed: the configuration in force */
     enum jail_tier tier;            /* of tasks' jails */
-    bool gate;                      /* whether they have a network behind a gate */
+    enum egress_way gate;           /* whether they have a network behind a gate */
     struct users *users;            /* one for each task (work/users.h), or NULL */
     bool session_users;             /* there are enough of them for a session each, too */
 };
@@ -67,6 +67,10 @@ int walls_gate(const struct walls *walls, const struct task_request *request,
 /* Reports new refusals of the gate as events `egress_denied`; NULL does nothing. */
 typedef void walls_tell_fn(const char *event, const char *json, size_t len, void *arg);
 void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg);
+
+/* Where programs reach the gate as a proxy only, sets the variables by which they find it
+ * (HTTPS_PROXY and the like, in both spellings), but for those that are set already. Call last. */
+int walls_add_proxies(const struct walls *walls, struct strlist *env);
 
 /* Copies the jail of one plan to another plan of the same run. */
 int walls_copy(const struct plan *from, struct plan *to);

@@ -12,7 +12,18 @@ struct walking {
     bool all; /* not files only */
     walk_fn *fn;
     void *arg;
+    bool *skipped;
 };
+
+static int walk(int dir, const char *prefix, int depth, const struct walking *w);
+
+/* One that cannot be read is passed over. */
+static int walk_below(int dir, const char *name, const char *path, int depth,
+                      const struct walking *w)
+{
+    int below = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return below < 0 ? 0 : walk(below, path, depth + 1, w);
+}
 
 static int walk(int dir, const char *prefix, int depth, const struct walking *w)
 {
@@ -28,16 +39,20 @@ static int walk(int dir, const char *prefix, int depth, const struct walking *w)
         char path[WALK_PATH_BYTES_MAX];
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
-            snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
-                WALK_PATH_BYTES_MAX)
+            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
             continue;
-        if (S_ISREG(st.st_mode) || (w->all && (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode))))
-            rc = w->fn(dir, name, path, &st, w->arg);
-        if (rc == 0 && S_ISDIR(st.st_mode) && depth < WALK_DEPTH_MAX) {
-            int below = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            rc = below < 0 ? 0 : walk(below, path, depth + 1, w);
+        bool below = S_ISDIR(st.st_mode);
+        if (snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
+            WALK_PATH_BYTES_MAX) {
+            *w->skipped = true;
+            continue;
         }
+        if (S_ISREG(st.st_mode) || (w->all && (below || S_ISLNK(st.st_mode))))
+            rc = w->fn(dir, name, path, &st, w->arg);
+        if (below && depth == WALK_DEPTH_MAX)
+            *w->skipped = true;
+        else if (rc == 0 && below)
+            rc = walk_below(dir, name, path, depth, w);
     }
     closedir(list);
     return rc;
@@ -46,11 +61,14 @@ static int walk(int dir, const char *prefix, int depth, const struct walking *w)
 int walk_files(int dir, walk_fn *fn, void *arg)
 {
     REQUIRE(dir >= 0 && fn);
-    return walk(dir, "", 0, &(struct walking){.fn = fn, .arg = arg});
+    bool skipped;
+    return walk(dir, "", 0, &(struct walking){.fn = fn, .arg = arg, .skipped = &skipped});
 }
 
-int walk_tree(int dir, walk_fn *fn, void *arg)
+int walk_tree(int dir, walk_fn *fn, void *arg, bool *ret_skipped)
 {
-    REQUIRE(dir >= 0 && fn);
-    return walk(dir, "", 0, &(struct walking){.all = true, .fn = fn, .arg = arg});
+    REQUIRE(dir >= 0 && fn && ret_skipped);
+    *ret_skipped = false;
+    return walk(dir, "", 0,
+                &(struct walking){.all = true, .fn = fn, .arg = arg, .skipped = ret_skipped});
 }

@@ -6,6 +6,7 @@
 #ifndef BASE_WALK_H
 #define BASE_WALK_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #define WALK_DEPTH_MAX 100
@@ -19,7 +20,8 @@ typedef int walk_fn(int dir, const char *name, const char *path, const struct st
  * deeper or have longer paths than the maximum are skipped. Returns what fn returned last, or -1
  * when the directory cannot be read. */
 int walk_files(int dir, walk_fn *fn, void *arg);
-/* The same for directories, before what is in them, and for links, too. */
-int walk_tree(int dir, walk_fn *fn, void *arg);
+/* The same for directories, before what is in them, and for links, too. *ret_skipped: something was
+ * too deep or had too long a path. */
+int walk_tree(int dir, walk_fn *fn, void *arg, bool *ret_skipped);
 
 #endif

@@ -136,7 +136,7 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
             return -1;
     if (jail->tier != JAIL_NONE && sethostname(host, strlen(host)))
         return jail_fail(err, "hostname");
-    if (jail->net == JAIL_NET_GATE && jail_net_build(jail, err))
+    if (jail_gate(jail) && jail_net_build(jail, err))
         return -1;
     if (jail->tier == JAIL_FULL) {
         int rc = joins ? root_join(jail, err) : root_build(jail, err);

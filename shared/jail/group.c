@@ -146,7 +146,9 @@ static bool in_container(void)
            (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0);
 }
 
-/* Turns the controllers on for the children of a v2 group; *ret_on says which of them are on. */
+/* Turns the controllers on for the children of a v2 group; *ret_on says which of them are on.
+ * Without the first the others stay off: a group that has processes of its own refuses memory, but
+ * takes the others, and from then on its children can't have processes. */
 static bool turn_on(const char *dir, unsigned *ret_on)
 {
     AUTO(buf) struct buf on = BUF_INIT(4096);
@@ -154,7 +156,8 @@ static bool turn_on(const char *dir, unsigned *ret_on)
     for (int i = 0; i < GROUP_DIRS; i++) {
         char word[16];
         snprintf(word, sizeof(word), "+%s", controllers[i]);
-        (void)write_at(dir, "cgroup.subtree_control", word);
+        if (write_at(dir, "cgroup.subtree_control", word) && i == 0)
+            return false;
     }
     if (read_at(dir, "cgroup.subtree_control", &on))
         return false;

@@ -57,13 +57,25 @@ enum jail_net {
      * server, arrives at sockets that the jail hands out (jail_gate). There is no other way out of
      * the namespace. IPv4 only. */
     JAIL_NET_GATE,
+    /* The same where the kernel cannot redirect (no nf_tables): only what programs send to the
+     * sockets themselves arrives there, the TCP one being a proxy at JAIL_PROXY_PORT of every
+     * address of the jail. Everything else is unreachable at once. */
+    JAIL_NET_PROXY,
 };
 
-/* The gate's sockets, both on port 53 of the jail's loopback. A connection's SO_ORIGINAL_DST says
- * where it wanted to go. */
+/* The gate's sockets, both on port 53 of the jail's loopback (but see JAIL_NET_PROXY). A
+ * connection's SO_ORIGINAL_DST says where it wanted to go. */
 enum jail_gate_socket { JAIL_GATE_TCP, JAIL_GATE_NAMES, JAIL_GATE_SOCKETS };
 /* The name server that a jail with a gate uses. */
 #define JAIL_GATE_SERVER "192.0.2.1"
+
+/* Of JAIL_NET_PROXY: the port, which no program in the jail may bind, and addresses that the jail
+ * has beside its loopback. */
+#define JAIL_PROXY_PORT 880
+#define JAIL_PROXY_ADDRESSES     \
+    {                            \
+        "192.0.2.1", "192.0.2.3" \
+    }
 
 /* Which system calls are denied: see filter.c. */
 enum jail_filter { JAIL_FILTER_TASK, JAIL_FILTER_PYTHON };
@@ -111,6 +123,7 @@ const char *jail_groups_name(enum jail_groups groups);
     X(JAIL_HAS_ROOT, "root")             /* mount, pivot_root, /proc */     \
     X(JAIL_HAS_NET, "net")               /* a network namespace */          \
     X(JAIL_HAS_GATE, "gate")             /* nf_tables in it */              \
+    X(JAIL_HAS_PROXY, "proxy")           /* addresses and ports in it */    \
     X(JAIL_HAS_USER, "user")             /* another user than ours */       \
     X(JAIL_HAS_FILTER, "seccomp")                                           \
     X(JAIL_HAS_LANDLOCK, "landlock")                                        \
@@ -185,8 +198,8 @@ int jail_parent(struct jail *jail, pid_t pid, struct err *err);
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err);
 
 /* Call in the child after jail_build(). Returns the JAIL_GATE_SOCKETS listening sockets of
- * JAIL_NET_GATE, or NULL without a gate. The caller passes them to the process that serves them and
- * closes them here. */
+ * JAIL_NET_GATE or JAIL_NET_PROXY, or NULL without a gate. The caller passes them to the process
+ * that serves them and closes them here. */
 const int *jail_gate(const struct jail *jail);
 
 /* Call in the process that is to be confined, last before exec. Leaves signals and descriptors

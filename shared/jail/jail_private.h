@@ -97,7 +97,7 @@ void template_prepare(struct jail *jail);
 /* In the child: closes the inherited templates, except the one that this jail needs (NULL: all). */
 void template_forget(const struct jail *jail);
 
-/* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
+/* net.c: the gate of JAIL_NET_GATE and JAIL_NET_PROXY, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);
 
 /* filter.c: denies system calls from now on. */

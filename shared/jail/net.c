@@ -1,7 +1,9 @@
-/* A network of its own behind a gate: every connection of the program arrives at one listener. And
- * a fence round link-local addresses in the network that we are in. */
+/* A network of its own behind a gate: every connection of the program arrives at one listener, or
+ * those that it makes to it as to a proxy. And a fence round link-local addresses in the network
+ * that we are in. */
 #include "jail/jail_private.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <arpa/inet.h>
@@ -37,23 +39,36 @@ static void set_address(struct sockaddr *to, const char *text)
     memcpy(to, &in, sizeof(in));
 }
 
-/* Brings up loopback with a second address, and routes everything else there too. */
-static int raise_loopback(struct err *err)
+/* Gives loopback one more address, by a label of its own. */
+static int add_address(int fd, const char *label, const char *address, struct err *err)
 {
-    struct ifreq up = {.ifr_name = "lo"}, own = {.ifr_name = "lo:0"};
-    struct rtentry route = {.rt_flags = RTF_UP, .rt_dev = up.ifr_name};
-    AUTO(fd) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    up.ifr_flags = IFF_UP | IFF_RUNNING;
-    set_address(&route.rt_dst, "0.0.0.0");
-    set_address(&route.rt_genmask, "0.0.0.0");
-    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &up))
-        return jail_fail(err, "loopback");
-    set_address(&own.ifr_addr, OWN_ADDRESS);
+    struct ifreq own = {.ifr_flags = 0};
+    snprintf(own.ifr_name, sizeof(own.ifr_name), "%s", label);
+    set_address(&own.ifr_addr, address);
     if (ioctl(fd, SIOCSIFADDR, &own))
         return jail_fail(err, "the network's address");
     set_address(&own.ifr_netmask, "255.255.255.255");
-    if (ioctl(fd, SIOCSIFNETMASK, &own))
-        return jail_fail(err, "the network's mask");
+    return ioctl(fd, SIOCSIFNETMASK, &own) ? jail_fail(err, "the network's mask") : 0;
+}
+
+/* Brings up loopback with a second address, without which programs would take the network for
+ * absent. */
+static int raise_loopback(int fd, struct err *err)
+{
+    struct ifreq up = {.ifr_name = "lo"};
+    up.ifr_flags = IFF_UP | IFF_RUNNING;
+    if (ioctl(fd, SIOCSIFFLAGS, &up))
+        return jail_fail(err, "loopback");
+    return add_address(fd, "lo:0", OWN_ADDRESS, err);
+}
+
+/* Routes everything to loopback. */
+static int route_all(int fd, struct err *err)
+{
+    char lo[] = "lo";
+    struct rtentry route = {.rt_flags = RTF_UP, .rt_dev = lo};
+    set_address(&route.rt_dst, "0.0.0.0");
+    set_address(&route.rt_genmask, "0.0.0.0");
     return ioctl(fd, SIOCADDRT, &route) ? jail_fail(err, "the network's route") : 0;
 }
 
@@ -345,10 +360,10 @@ int jail_fence(uid_t uid, struct err *err)
 /* --- the gate ------------------------------------------------------------------------------- */
 
 /* Listens on a high descriptor, away from the program's own. */
-static int listen_at(int type)
+static int listen_at(int type, in_addr_t address, unsigned port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(GATE_PORT)};
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    at.sin_addr.s_addr = htonl(address);
     AUTO(fd) int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) ||
         (type == SOCK_STREAM && listen(fd, GATE_BACKLOG)))
@@ -356,18 +371,43 @@ static int listen_at(int type)
     return fcntl(fd, F_DUPFD_CLOEXEC, 64);
 }
 
+static int listen_all(struct jail *jail, in_addr_t address, unsigned port, struct err *err)
+{
+    jail->gate[JAIL_GATE_TCP] = listen_at(SOCK_STREAM, address, port);
+    jail->gate[JAIL_GATE_NAMES] = listen_at(SOCK_DGRAM, INADDR_LOOPBACK, GATE_PORT);
+    return jail->gate[JAIL_GATE_TCP] < 0 || jail->gate[JAIL_GATE_NAMES] < 0
+               ? jail_fail(err, "the gate's sockets")
+               : 0;
+}
+
+/* Without a route, what is not sent to the proxy fails at once (ENETUNREACH). */
+static int build_proxy(struct jail *jail, int fd, struct err *err)
+{
+    static const char *const addresses[] = JAIL_PROXY_ADDRESSES;
+    for (size_t i = 0; i < COUNT_OF(addresses); i++) {
+        char label[IFNAMSIZ];
+        snprintf(label, sizeof(label), "lo:%zu", i + 1);
+        if (add_address(fd, label, addresses[i], err))
+            return -1;
+    }
+    return listen_all(jail, INADDR_ANY, JAIL_PROXY_PORT, err);
+}
+
 int jail_net_build(struct jail *jail, struct err *err)
 {
-    if (raise_loopback(err))
+    AUTO(fd) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return jail_fail(err, "loopback");
+    if (raise_loopback(fd, err))
         return -1;
-    jail->gate[JAIL_GATE_TCP] = listen_at(SOCK_STREAM);
-    jail->gate[JAIL_GATE_NAMES] = listen_at(SOCK_DGRAM);
-    if (jail->gate[JAIL_GATE_TCP] < 0 || jail->gate[JAIL_GATE_NAMES] < 0)
-        return jail_fail(err, "the gate's sockets");
+    if (jail->net == JAIL_NET_PROXY)
+        return build_proxy(jail, fd, err);
+    if (route_all(fd, err) || listen_all(jail, INADDR_LOOPBACK, GATE_PORT, err))
+        return -1;
     return redirect_all(err);
 }
 
 const int *jail_gate(const struct jail *jail)
 {
-    return jail->net == JAIL_NET_GATE ? jail->gate : NULL;
+    return jail->net == JAIL_NET_GATE || jail->net == JAIL_NET_PROXY ? jail->gate : NULL;
 }

@@ -157,7 +157,9 @@ static bool is_bare(const char *path)
 static int add_system(struct jail *jail)
 {
     static const char names[] = "/etc/resolv.conf";
-    const bool gate = jail->net == JAIL_NET_GATE;
+    const bool gate = jail_gate(jail) != NULL;
+    const char *server = jail->net == JAIL_NET_PROXY ? "nameserver 127.0.0.1\n"
+                                                     : "nameserver " JAIL_GATE_SERVER "\n";
     for (size_t i = 0; system_paths[i]; i++) {
         if ((jail->policy.bare && !is_bare(system_paths[i])) ||
             (gate && strcmp(system_paths[i], names) == 0))
@@ -167,8 +169,7 @@ static int add_system(struct jail *jail)
         if (add_step(jail, step, system_paths[i], system_paths[i]))
             return -1;
     }
-    return gate ? add_step(jail, (struct step){.kind = STEP_FILE, .common = true},
-                           "nameserver " JAIL_GATE_SERVER "\n", names)
+    return gate ? add_step(jail, (struct step){.kind = STEP_FILE, .common = true}, server, names)
                 : 0;
 }
 
@@ -352,7 +353,7 @@ static int check_numbers(const struct jail_policy *policy, struct err *err)
         int value, max;
     } numbers[] = {
         {"tier", policy->tier, JAIL_FULL},
-        {"net", policy->net, JAIL_NET_GATE},
+        {"net", policy->net, JAIL_NET_PROXY},
         {"filter", policy->filter, JAIL_FILTER_PYTHON},
         {"tmp_mb", policy->tmp_mb, 1 << 20},
         {"memory_mb", policy->memory_mb, 1 << 24},
@@ -381,6 +382,8 @@ static int check(const struct jail_policy *policy, const struct jail_host *host,
                        host->why[JAIL_HAS_FILTER]);
     if (policy->net == JAIL_NET_GATE && !host->has[JAIL_HAS_GATE])
         return err_set(err, ERR_BUSY, "jail: no gate: %s", host->why[JAIL_HAS_GATE]);
+    if (policy->net == JAIL_NET_PROXY && !host->has[JAIL_HAS_PROXY])
+        return err_set(err, ERR_BUSY, "jail: no proxy: %s", host->why[JAIL_HAS_PROXY]);
     if (policy->net != JAIL_NET_HOST && (policy->tier != JAIL_FULL || !host->has[JAIL_HAS_NET]))
         return err_set(err, ERR_BUSY, "jail: no network of its own: %s",
                        policy->tier != JAIL_FULL ? "that takes tier full"
@@ -506,9 +509,10 @@ void jail_print(const struct jail *jail, struct buf *out)
     buf_addf(out, "tier %s uid %u gid %u%s%s%s%s\n", jail_tier_name(jail->tier),
              (unsigned)jail->uid, (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
              jail->user_first ? " user-first" : "", jail->template_ns >= 0 ? " template" : "",
-             jail->net == JAIL_NET_OWN    ? " net"
-             : jail->net == JAIL_NET_GATE ? " gate"
-                                          : "");
+             jail->net == JAIL_NET_OWN     ? " net"
+             : jail->net == JAIL_NET_GATE  ? " gate"
+             : jail->net == JAIL_NET_PROXY ? " proxy"
+                                           : "");
     for (size_t i = 0; i < jail->step_count; i++) {
         const struct step *step = &jail->steps[i];
         buf_addf(out, "%s /%s", words[step->kind], step->to);

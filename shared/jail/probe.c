@@ -166,9 +166,21 @@ static void probe_filter(struct jail_host *host)
         snprintf(host->why[JAIL_HAS_FILTER], sizeof(host->why[0]), "seccomp filters don't work");
 }
 
+/* Which networks of their own jails can have. What a gate takes includes what a proxy does. */
+static void probe_networks(struct jail_host *host)
+{
+    struct jail_policy policy = {.tier = JAIL_FULL, .net = JAIL_NET_OWN};
+    probe_feature(host, JAIL_HAS_NET, &policy);
+    policy.net = JAIL_NET_GATE;
+    host->has[JAIL_HAS_PROXY] = probe_feature(host, JAIL_HAS_GATE, &policy);
+    policy.net = JAIL_NET_PROXY;
+    if (!host->has[JAIL_HAS_PROXY])
+        probe_feature(host, JAIL_HAS_PROXY, &policy);
+}
+
 void jail_probe(struct jail_host *ret_host)
 {
-    struct jail_policy full = {.tier = JAIL_FULL};
+    const struct jail_policy full = {.tier = JAIL_FULL};
     struct jail_host host = {.uid = geteuid(), .gid = getegid()};
     probe_user(&host);
     groups_probe(&host);
@@ -181,10 +193,7 @@ void jail_probe(struct jail_host *ret_host)
         snprintf(host.why[JAIL_HAS_ROOT], sizeof(host.why[0]), "it takes namespaces");
     if (host.has[JAIL_HAS_NAMESPACES] && host.has[JAIL_HAS_FILTER] &&
         probe_feature(&host, JAIL_HAS_ROOT, &full)) {
-        full.net = JAIL_NET_OWN;
-        probe_feature(&host, JAIL_HAS_NET, &full);
-        full.net = JAIL_NET_GATE;
-        probe_feature(&host, JAIL_HAS_GATE, &full);
+        probe_networks(&host);
     } else {
         host.tier = weaker;
         enum jail_feature missing = !host.has[JAIL_HAS_NAMESPACES] ? JAIL_HAS_NAMESPACES
@@ -192,8 +201,8 @@ void jail_probe(struct jail_host *ret_host)
                                                                    : JAIL_HAS_ROOT;
         snprintf(host.why_tier, sizeof(host.why_tier), "%s: %s", jail_feature_name(missing),
                  host.why[missing]);
-        snprintf(host.why[JAIL_HAS_NET], sizeof(host.why[0]), "it takes tier full");
-        snprintf(host.why[JAIL_HAS_GATE], sizeof(host.why[0]), "it takes tier full");
+        for (int i = JAIL_HAS_NET; i <= JAIL_HAS_PROXY; i++)
+            snprintf(host.why[i], sizeof(host.why[0]), "it takes tier full");
     }
     *ret_host = host;
 }

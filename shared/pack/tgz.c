@@ -33,6 +33,8 @@ struct tgz *tgz_new(tgz_sink_fn *sink, void *arg, struct err *err)
     }
     tgz->sink = sink;
     tgz->arg = arg;
+    tgz->z.next_out = tgz->out;
+    tgz->z.avail_out = OUT_BYTES;
     return tgz;
 }
 
@@ -44,23 +46,31 @@ void tgz_free(struct tgz *tgz)
     free(tgz);
 }
 
-/* Compresses, and passes on what is full, or everything at the end. */
+/* Passes on what is compressed so far. */
+static int pass_on(struct tgz *tgz, struct err *err)
+{
+    size_t made = OUT_BYTES - tgz->z.avail_out;
+    tgz->z.next_out = tgz->out;
+    tgz->z.avail_out = OUT_BYTES;
+    return made > 0 && tgz->sink(tgz->out, made, tgz->arg)
+               ? err_set(err, ERR_UPSTREAM, "nobody takes the archive any more")
+               : 0;
+}
+
+/* Compresses, and passes on whole pieces, or everything at the end. */
 static int put(struct tgz *tgz, const void *data, size_t len, int flush, struct err *err)
 {
-    int rc;
+    int rc = Z_OK;
     tgz->z.next_in = (unsigned char *)(uintptr_t)data;
     tgz->z.avail_in = (uInt)len;
-    do {
-        tgz->z.next_out = tgz->out;
-        tgz->z.avail_out = OUT_BYTES;
+    while (tgz->z.avail_in > 0 || (flush == Z_FINISH && rc != Z_STREAM_END)) {
+        if (tgz->z.avail_out == 0 && pass_on(tgz, err))
+            return -1;
         rc = deflate(&tgz->z, flush);
-        size_t made = OUT_BYTES - tgz->z.avail_out;
         if (rc == Z_STREAM_ERROR)
             return err_set(err, ERR_INTERNAL, "cannot compress");
-        if (made > 0 && tgz->sink(tgz->out, made, tgz->arg))
-            return err_set(err, ERR_UPSTREAM, "nobody takes the archive any more");
-    } while (tgz->z.avail_out == 0 || tgz->z.avail_in > 0);
-    return 0;
+    }
+    return flush == Z_FINISH ? pass_on(tgz, err) : 0;
 }
 
 static int begin(struct tgz *tgz, const struct tar_member *member, struct err *err)

@@ -22,6 +22,7 @@
 
 #define BLOCK 512
 #define PIECE (128u << 10)
+#define HEAD_BYTES 8 /* in which the form of the input shows */
 #define EXTENDED_MAX (64u << 10)
 #define FREE_RATIO_BYTES (INT64_C(16) << 20)
 
@@ -39,7 +40,9 @@ struct unpack {
     const struct unpack_limits *limits;
     struct unpack_result *result;
     z_stream z;
-    bool zipped, raw;    /* raw: known to be a bare tar; neither: nothing has come yet */
+    bool zipped, raw; /* raw: known to be a bare tar; neither: nothing has come yet */
+    const char
+        *form; /* another form that its first bytes are of, until one header was read; NULL: none */
     bool ended, garbage; /* garbage: what follows a whole member is none */
     int members;         /* that were whole */
     int64_t packed, unpacked;
@@ -66,16 +69,46 @@ static int refill(struct unpack *u, struct err *err)
     return 1;
 }
 
-/* Decides by the first bytes whether the input is gzip or tar. */
+/* What the first bytes say that it is, when that is neither gzip nor tar; or NULL. */
+static const char *other_form(const struct unpack *u)
+{
+    static const struct {
+        const char *name, *head;
+        size_t len;
+    } forms[] = {{"zstd", "\x28\xb5\x2f\xfd", 4},
+                 {"xz",
+                  "\xfd"
+                  "7zXZ",
+                  5},
+                 {"bzip2", "BZh", 3},
+                 {"zip", "PK\3\4", 4},
+                 {"7z", "7z\xbc\xaf", 4},
+                 {"lz4", "\4\x22\x4d\x18", 4},
+                 {"lzip", "LZIP", 4},
+                 {"rar", "Rar!", 4},
+                 {"compress", "\x1f\x9d", 2}};
+    for (size_t i = 0; i < COUNT_OF(forms); i++)
+        if (u->in_len >= forms[i].len && memcmp(u->in, forms[i].head, forms[i].len) == 0)
+            return forms[i].name;
+    return NULL;
+}
+
+/* Decides by the first bytes, which may come one by one, whether the input is gzip or tar. */
 static int begin(struct unpack *u, struct err *err)
 {
-    int got = refill(u, err);
-    if (got < 0)
+    ssize_t n = 1;
+    while (u->in_len < HEAD_BYTES &&
+           (n = u->read(u->in + u->in_len, PIECE - u->in_len, u->arg, err)) > 0) {
+        u->packed += n;
+        u->in_len += (size_t)n;
+    }
+    if (n < 0)
         return -1;
-    if (got == 0)
+    if (u->in_len == 0)
         return err_set(err, ERR_MISMATCH, "the archive is empty");
     u->zipped = u->in_len >= 2 && u->in[0] == 0x1f && u->in[1] == 0x8b;
     u->raw = !u->zipped;
+    u->form = other_form(u);
     if (u->zipped && inflateInit2(&u->z, 15 + 16) != Z_OK)
         return err_set(err, ERR_INTERNAL, "cannot start to unpack");
     return 0;
@@ -538,7 +571,10 @@ static int read_more(struct unpack *u, const struct header *header, int64_t size
 static int next_entry(struct unpack *u, struct err *err)
 {
     struct header header;
+    const char *form = STEAL_PTR(u->form); /* of the first header only */
     int got = take(u, (char *)&header, BLOCK, err);
+    if (form && got != 0 && (got < 0 || !sum_is_right(&header)))
+        return err_set(err, ERR_MISMATCH, "this is %s: send tar, gzipped or not", form);
     if (got <= 0)
         return got;
     if (header.name[0] == '\0' && number(header.checksum, sizeof(header.checksum)) == 0)

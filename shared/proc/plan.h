@@ -55,7 +55,7 @@ struct plan {
     LIST(jail.counted)                      \
     TEXT(jail.hostname)                     \
     NUMBER(jail.tier, JAIL_FULL)            \
-    NUMBER(jail.net, JAIL_NET_GATE)         \
+    NUMBER(jail.net, JAIL_NET_PROXY)        \
     NUMBER(jail.filter, JAIL_FILTER_PYTHON) \
     NUMBER(jail.no_proc, 1)                 \
     NUMBER(jail.tmp_mb, INT32_MAX)          \

@@ -22,7 +22,7 @@ struct regex *regex_new(const char *pattern, struct err *err);
 void regex_free(struct regex *match);
 DEFINE_AUTO(regex, struct regex *, regex_free)
 
-/* Finds the first match at or after `from`. Returns 1 with a match, 0 without, -1 with ERR_TIMEOUT
+/* Finds the first match at or after `from`. Returns 1 with a match, 0 without, -1 with ERR_MISMATCH
  * when it takes too many steps. Text may hold any bytes. */
 int regex_next(struct regex *match, const char *text, size_t len, size_t from, size_t *ret_start,
                size_t *ret_end, struct err *err);

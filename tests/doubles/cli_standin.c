@@ -60,6 +60,7 @@ static const struct behaviour {
     {"max-turns", do_max_turns, "as the real one"},
     {"usage-limit", do_usage_limit, "as the real one with a login"},
     {"sleep", do_sleep, "MS: init, waits, result"},
+    {"wait", do_wait, "PATH: init, assistant, waits until it is there, result"},
     {"tick", do_tick, "N MS: N lines, one every MS ms, result"},
     {"stamps", do_stamps, "N US: N lines with the time, one every US microseconds, result"},
     {"stderr-flood", do_stderr_flood, "N: N bytes on stderr, result"},

@@ -88,6 +88,9 @@ int do_daemon_hang(char *args);
 /* Does not go on until the children sleep, so that whoever sees the result sees them too. */
 int do_forkbomb(char *args);
 
+/* Ends, with a result, when the file is there. */
+int do_wait(char *args);
+
 /* Everything the runner decides about a child, as JSON in the result's text. */
 int do_env(char *args);
 int do_crash(char *args);

@@ -44,13 +44,27 @@ int do_ignore_term(char *args)
     hang();
 }
 
-/* The child appends a byte to the file for ever; its pid is the file's first line. */
-static void write_for_ever(const char *path)
+/* Children hold the pipe's writing end until they are where they are meant to be, or have ended. */
+static void await_children(const int ready[2])
+{
+    char none;
+    ssize_t n;
+    close(ready[1]);
+    do
+        n = read(ready[0], &none, 1);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    close(ready[0]);
+}
+
+/* The child appends a byte to the file for ever; its pid is the file's first line, after which it
+ * closes `ready`. */
+static void write_for_ever(const char *path, int ready)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0)
         _exit(73);
     dprintf(fd, "%d\n", (int)getpid());
+    close(ready);
     for (;;) {
         if (write(fd, ".", 1) < 0)
             _exit(74);
@@ -62,6 +76,14 @@ static void write_for_ever(const char *path)
  * unless `keep_fds`: then it also holds the output open. */
 static void daemonize(const char *path, bool keep_fds)
 {
+    enum { INHERITED = 64 };
+    int ends[2], ready[2] = {-1, -1};
+    if (pipe(ends))
+        _exit(71);
+    for (int i = 0; i < 2; i++) { /* above what the daemon closes */
+        ready[i] = fcntl(ends[i], F_DUPFD_CLOEXEC, INHERITED);
+        close(ends[i]);
+    }
     pid_t child = fork();
     if (child == 0) {
         setsid();
@@ -71,14 +93,13 @@ static void daemonize(const char *path, bool keep_fds)
             _exit(0);
         prctl(PR_SET_NAME, "innocent", 0, 0, 0);
         if (!keep_fds)
-            for (int fd = 0; fd < 64; fd++)
+            for (int fd = 0; fd < INHERITED; fd++)
                 close(fd);
-        write_for_ever(path);
+        write_for_ever(path, ready[1]);
     }
     if (child > 0)
         waitpid(child, NULL, 0);
-    for (int tries = 0; access(path, F_OK) != 0 && tries < 500; tries++)
-        nap(10);
+    await_children(ready);
 }
 
 int do_daemon(char *args)
@@ -103,6 +124,9 @@ int do_daemon_hang(char *args)
 int do_forkbomb(char *args)
 {
     long n = strtol(args, NULL, 10);
+    int ready[2];
+    if (pipe(ready))
+        return 71;
     put_init();
     for (long i = 0; i < n && i < FORKS_MAX; i++) {
         pid_t child = fork();
@@ -112,10 +136,24 @@ int do_forkbomb(char *args)
             signal(SIGTERM, SIG_IGN);
             if (i % 2)
                 setsid();
+            close(ready[0]);
+            close(ready[1]);
             hang();
         }
     }
+    await_children(ready);
     put_result("forked");
+    return 0;
+}
+
+int do_wait(char *args)
+{
+    put_init();
+    put_assistant("waiting");
+    while (access(args, F_OK) != 0)
+        nap(10);
+    put_assistant("waited");
+    put_result("waited");
     return 0;
 }
 
@@ -260,7 +298,6 @@ int do_touch(char *args)
     return do_done("touched");
 }
 
-/* The first run with this file hangs, every later one succeeds. */
 static bool write_zeros(const char *name, long size)
 {
     static const char zeros[65536];
@@ -284,6 +321,7 @@ int do_write(char *args)
     return do_done("written");
 }
 
+/* The first run with this file hangs, every later one succeeds. */
 int do_once(char *args)
 {
     int fd = open(args, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

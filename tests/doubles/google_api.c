@@ -32,6 +32,7 @@
  *     "deny"|"allow"|"only":{"account","permissions":[…]}
  *     "lose":{"execution":NAME,"how":"fail"|"forget"|"hang"}
  *     "vanish":{"bucket","name"}       an object is gone
+ *     "age":{"bucket","name","ms"}     an object was written so long ago
  *     "killExecutions":true
  *     "release":true                   those that are held ("held" in the state) go on
  */

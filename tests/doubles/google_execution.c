@@ -307,6 +307,7 @@ static cJSON *execution_new(const char *name, const cJSON *job, const char *acco
     cJSON_AddStringToObject(json, "generation", "1");
     json_set_now(json, "createTime");
     json_set_now(json, "updateTime");
+    cJSON_AddNumberToObject(json, "_serial", (double)store_serial());
     cJSON_AddStringToObject(json, "job", execution_id(json_string(job, "name")));
     cJSON_AddStringToObject(json, "_job", execution_id(json_string(job, "name")));
     cJSON_AddStringToObject(json, "launchStage", "GA");

@@ -211,14 +211,20 @@ static void signal_supervisor(const char *key, int number)
     cJSON_Delete(state);
 }
 
-void execution_cancel(const char *key)
+/* A supervisor that has only just begun has no state yet, and looks for the file when it has. */
+static void tell_supervisor(const char *key, const char *what, int number)
 {
-    char *path = store_path("executions/%s/cancel", execution_id(key));
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600); /* for one that has just begun */
+    char *path = store_path("executions/%s/%s", execution_id(key), what);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0)
         close(fd);
     free(path);
-    signal_supervisor(key, SIGTERM);
+    signal_supervisor(key, number);
+}
+
+void execution_cancel(const char *key)
+{
+    tell_supervisor(key, "cancel", SIGTERM);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -232,8 +238,11 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 
 void execution_kill(const char *key, bool forget)
 {
-    signal_supervisor(key, SIGUSR1);
-    if (!forget)
+    tell_supervisor(key, "kill", SIGUSR1);
+    cJSON *state = read_state(key);
+    bool has_begun = state != NULL;
+    cJSON_Delete(state);
+    if (!forget || !has_begun) /* it still looks for its folder's files */
         return;
     char *folder = store_path("executions/%s", execution_id(key));
     nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);

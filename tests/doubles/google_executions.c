@@ -60,17 +60,17 @@ static cJSON *delete_execution(struct call *call)
     return answer;
 }
 
-/* Newest first, as Google gives them: the page token is how many came before. */
+/* Newest first, as Google gives them, also those of one millisecond: the page token is how many
+ * came before. */
 struct found {
     const char *key;
-    const char *created;
+    int64_t serial;
 };
 
 static int newer(const void *a, const void *b)
 {
     const struct found *x = a, *y = b;
-    int order = strcmp(y->created, x->created);
-    return order ? order : strcmp(x->key, y->key);
+    return (x->serial < y->serial) - (x->serial > y->serial);
 }
 
 static size_t find_executions(const char *prefix, struct found **ret_list)
@@ -84,8 +84,7 @@ static size_t find_executions(const char *prefix, struct found **ret_list)
             *ret_list = realloc(*ret_list, (cap *= 2) * sizeof **ret_list);
         if (!*ret_list)
             abort();
-        (*ret_list)[n++] =
-            (struct found){.key = key, .created = json_string(document, "createTime")};
+        (*ret_list)[n++] = (struct found){.key = key, .serial = json_int(document, "_serial", 0)};
     }
     qsort(*ret_list, n, sizeof **ret_list, newer);
     return n;

@@ -307,6 +307,20 @@ static bool control_vanish(const cJSON *value)
     return store_delete(key);
 }
 
+static bool control_age(const cJSON *value)
+{
+    char key[1400], then[40];
+    snprintf(key, sizeof key, "gcs:o/%s/%s", json_string(value, "bucket"),
+             json_string(value, "name"));
+    cJSON *object = store_get(key);
+    if (!object)
+        return false;
+    store_time(store_now_ms() - json_int(value, "ms", 0), then);
+    json_set_string(object, "updated", then);
+    store_put(key, object);
+    return true;
+}
+
 static bool control_kill_all(void)
 {
     const char *key;
@@ -336,6 +350,8 @@ static bool control_one(const cJSON *item)
         return control_lose(item);
     if (strcmp(name, "vanish") == 0)
         return control_vanish(item);
+    if (strcmp(name, "age") == 0)
+        return control_age(item);
     if (strcmp(name, "killExecutions") == 0)
         return control_kill_all();
     if (strcmp(name, "release") == 0)

@@ -167,16 +167,17 @@ static void kill_children(void)
     for (int round = 0; round < 100; round++) {
         FILE *file = fopen(path, "re");
         size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
-        text[n] = '\0';
         if (file)
             fclose(file);
+        while (n > 0 && text[n - 1] != ' ') /* a number that was cut off is another process's */
+            n--;
+        text[n] = '\0';
         if (n == 0)
             return;
         char *at = text;
         for (long pid; (pid = strtol(at, &at, 10)) > 0;)
-            kill((pid_t)pid, SIGKILL);
-        while (waitpid(-1, NULL, 0) > 0)
-            ;
+            if (kill((pid_t)pid, SIGKILL) == 0)
+                waitpid((pid_t)pid, NULL, 0); /* what it leaves comes in the next round */
     }
 }
 
@@ -318,6 +319,8 @@ int supervise(const char *folder)
     sigprocmask(SIG_BLOCK, &watched, NULL);
     me.signals = signalfd(-1, &watched, SFD_NONBLOCK | SFD_CLOEXEC);
     write_state();
+    if (access("kill", F_OK) == 0)
+        abandon();
     if (access("cancel", F_OK) == 0)
         cancel();
     int64_t begin = store_now_ms() + json_int(me.spec, "delayMs", 0);

@@ -19,7 +19,7 @@ static const struct {
     {"operationDelayMs", 20},        /* before what is made or changed is there */
     {"uploadLifetimeMs", 604800000}, /* of a resumable upload */
     {"buildMs", 50},                 /* that a build takes */
-    {"grantDelayMs", 0},             /* before a build knows what a new account may do */
+    {"grantDelayMs", 0},             /* before builds and jobs know a new account's grants */
     {"noProject", 0},                /* 1: the project is not there before it is made */
     {"moreProjects", 0},             /* that can be seen */
     {"keyAgeDays", 0},               /* how much older keys are than they are */

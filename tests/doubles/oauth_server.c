@@ -25,10 +25,11 @@
  *     "expiresIn":SECONDS                of the tokens given from now on
  *     "accessTokens", "refreshTokens"    what is in force; a new pair takes the place of both
  *     "next":[{"access","refresh"}]      the pairs to give next, instead of random ones
- *     "faults":[{"path"?,"grant"?,"times":1,"delayMs"?,"status"?,"body"?,"cut"?}]
+ *     "faults":[{"path"?,"grant"?,"times":1,"delayMs"?,"hold":true?,"status"?,"body"?,"cut"?}]
  *                                        for matching requests, in order: waits, then answers
  *                                        `status` with `body`, or cuts the connection: "cut":
  *                                        "before" doing anything, "after" the tokens have changed
+ *     "release":true                     those that are held go on
  */
 #include "oauth_state.h"
 #include "request_log.h"
@@ -38,6 +39,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,12 +244,26 @@ static int serve_path(struct server_conn *conn, const struct server_request *req
     return answer_fault(conn, 404, "not_found_error", "Not Found");
 }
 
+static atomic_uint releases;
+
+/* Until all are released. False when the client has gone before. */
+static bool hold(struct server_conn *conn)
+{
+    unsigned round = atomic_load(&releases);
+    while (round == atomic_load(&releases))
+        if (!server_wait(conn, 20))
+            return false;
+    return true;
+}
+
 /* What a planned fault makes of the request; -1: it goes on as usual. */
 static int show_fault(struct server_conn *conn, const cJSON *fault)
 {
     const cJSON *delay = cJSON_GetObjectItem(fault, "delayMs");
     const cJSON *status = cJSON_GetObjectItem(fault, "status");
     if (delay && !server_wait(conn, (int)delay->valuedouble))
+        return 0;
+    if (cJSON_IsTrue(cJSON_GetObjectItem(fault, "hold")) && !hold(conn))
         return 0;
     if (strcmp(text_of(fault, "cut"), "before") == 0) {
         server_cut(conn);
@@ -282,6 +298,8 @@ static void handle(struct server_conn *conn, const struct server_request *req, v
     }
     if (strcmp(req->path, "/_control") == 0) {
         cJSON *change = cJSON_Parse(req->body);
+        if (cJSON_IsTrue(cJSON_GetObjectItem(change, "release")))
+            atomic_fetch_add(&releases, 1);
         answer_json(conn, 200, oauth_control(change));
         cJSON_Delete(change);
         return;

@@ -86,6 +86,11 @@ static void furnishes_a_fresh_project_and_changes_nothing_when_run_again(void **
         look("/v1/projects/" CLOUD_PROJECT "/secrets/claude-runner-api-key/versions/latest:access");
     assert_json_has(reply->json, "payload.data");
     reply_free(reply);
+    reply = look("/v1/" CLOUD_LOCATION "/repositories/claude-runner");
+    const cJSON *policies = json_at(reply->json, "cleanupPolicies");
+    assert_json_number(policies, "keep-the-last.mostRecentVersions.keepCount", 5);
+    assert_json_text(policies, "delete-the-old.condition.olderThan", "2592000s");
+    reply_free(reply);
     assert_complete();
 }
 
@@ -364,6 +369,16 @@ static void waits_for_accounts_that_are_not_known_yet(void **state)
     assert_access();
 }
 
+static void waits_until_it_may_act_as_a_new_account(void **state)
+{
+    (void)state;
+    cloud_control(cloud, "{\"grantDelayMs\":6000}");
+    assert_run("setup --no-build", KEY, 0);
+    assert_said("Waiting for Cloud Run");
+    assert_said("job claude-runner: created");
+    assert_true(cloud_count(cloud, "run.projects.locations.jobs.create", "\"status\":403") >= 1);
+}
+
 static void keeps_the_bindings_of_others(void **state)
 {
     (void)state;
@@ -427,6 +442,7 @@ int main(void)
         TEST(a_key_whose_answer_was_lost_is_spoken_of),
         TEST(a_file_that_is_no_key_is_not_written_over),
         TEST(waits_for_accounts_that_are_not_known_yet),
+        TEST(waits_until_it_may_act_as_a_new_account),
         TEST(keeps_the_bindings_of_others),
         TEST(refuses_a_wrong_call),
     };

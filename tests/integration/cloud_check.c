@@ -177,7 +177,43 @@ static void the_runner_works_with_what_was_set_up(void **state)
     free(path);
 }
 
-/* Nobody has logged in here: a token from elsewhere is a login, and whose project pays is said. */
+static bool is_at_google(void)
+{
+    char *argv[] = {(char[]){"/usr/bin/getent"}, (char[]){"hosts"},
+                    (char[]){"metadata.google.internal"}, NULL};
+    int status = -1;
+    assert_true(proc_wait(proc_start(argv, admin->env, "/dev/null", "/dev/null"), 60000, &status));
+    return status == 0;
+}
+
+/* Nobody has logged in here: both ways to a login are named, and at a terminal what Cloud Shell
+ * prints can be pasted. */
+static void without_a_login_both_ways_to_one_are_named(void **state)
+{
+    (void)state;
+    if (is_at_google()) {
+        print_message("skipped: this machine is at Google, where there is always a login\n");
+        skip();
+    }
+    runner_set(admin, "GOOGLE_APPLICATION_CREDENTIALS", NULL);
+    runner_set(admin, "HOME", dir);
+    assert_run("setup --project " CLOUD_PROJECT " --no-key", "", 2);
+    assert_said("gcloud auth application-default login");
+    assert_said("https://shell.cloud.google.com");
+    assert_int_equal(writes(), 0);
+    char *command =
+        textf("script -qec \"'%s' cloud setup --project " CLOUD_PROJECT " --no-key\" /dev/null",
+              binary());
+    int status = end(begin_command(admin, command, CLOUD_TOKEN "\n"));
+    if (status != 0)
+        fail_msg("%d: %s", status, said);
+    assert_said("https://shell.cloud.google.com");
+    assert_said("Paste what that prints");
+    assert_said("job claude-runner: created");
+    free(command);
+}
+
+/* A token from elsewhere is a login, and whose project pays is said. */
 static void a_token_from_elsewhere_is_a_login(void **state)
 {
     (void)state;
@@ -197,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(tries_both_ends),
+        TEST(without_a_login_both_ways_to_one_are_named),
         TEST(a_token_from_elsewhere_is_a_login),
         TEST(waits_until_what_was_granted_holds),
         TEST(says_which_end_is_broken_and_how),

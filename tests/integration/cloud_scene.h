@@ -73,19 +73,27 @@ static inline char *output_file(void)
     return textf("%s/said", dir);
 }
 
-static inline pid_t begin(struct runner *who, const char *options, const char *input)
+/* Starts a shell's command; what it reads and says are files. */
+static inline pid_t begin_command(struct runner *who, const char *started, const char *input)
 {
     char *out = output_file(), *in = textf("%s/input", dir), *next = textf("%s.next", in);
     write_file(next, input, 0600);
     assert_int_equal(rename(next, in), 0); /* one that runs already reads on from its own */
-    char *command =
-        textf("cd '%s' && exec '%s' cloud %s <'%s' >'%s' 2>&1", dir, binary(), options, in, out);
+    char *command = textf("cd '%s' && exec %s <'%s' >'%s' 2>&1", dir, started, in, out);
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
     pid_t pid = proc_start(argv, who->env, NULL, NULL);
     free(command);
     free(out);
     free(next);
     free(in);
+    return pid;
+}
+
+static inline pid_t begin(struct runner *who, const char *options, const char *input)
+{
+    char *command = textf("'%s' cloud %s", binary(), options);
+    pid_t pid = begin_command(who, command, input);
+    free(command);
     return pid;
 }
 

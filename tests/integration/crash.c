@@ -187,7 +187,8 @@ static void sigterm_lets_what_runs_end_and_keeps_what_waits(void **state)
     struct runner *runner = one_slot();
     runner_set(runner, "DRAIN_SECONDS", "120");
     runner_start(runner);
-    char *json = prompt_json("standin: sleep 8000", "\"taskId\":\"drained\"");
+    char *file = textf("%s/may-end", runner->shared), *prompt = textf("standin: wait %s", file);
+    char *json = prompt_json(prompt, "\"taskId\":\"drained\"");
     int fd = http_begin(runner->base, "POST", "/execute",
                         RUNNER_AUTH "Content-Type: application/json\r\n", json);
     runner_await(runner, "drained", "running", 20000);
@@ -197,9 +198,10 @@ static void sigterm_lets_what_runs_end_and_keeps_what_waits(void **state)
     struct reply *refused = runner_execute(runner, "standin: ok x", "");
     assert_problem(refused, 503, NULL);
     reply_free(refused);
+    write_file(file, "", 0644);
     struct reply *reply = http_read(fd, 60000);
     assert_status(reply, 200);
-    assert_json_text(reply->json, "output", "slept");
+    assert_json_text(reply->json, "output", "waited");
     reply_free(reply);
     close(fd);
     int status = -1;
@@ -211,6 +213,8 @@ static void sigterm_lets_what_runs_end_and_keeps_what_waits(void **state)
     runner_await(runner, "drained", "completed", 20000);
     free(waiting);
     free(json);
+    free(prompt);
+    free(file);
     runner_free(runner);
 }
 

@@ -17,7 +17,7 @@
 #define GET "storage.objects.get"
 #define PUT "storage.objects.insert"
 
-enum { END_MS = 150000, MANY = 12 };
+enum { END_MS = 150000, MANY = 12, OUTPUTS = 300 };
 
 static struct api *api;
 static struct cloud *cloud;
@@ -110,16 +110,31 @@ static char *json_of(const char *id)
 
 /* ---- finished work ---- */
 
+/* One output that takes long, and beside it another task with very many. */
 static void slow_outputs_are_waited_for(void **state)
 {
     (void)state;
-    faults("{\"method\":\"" PUT "\",\"pathContains\":\"outputs%2Fb\",\"delayMs\":14000}");
+    char *many = strdup("write");
+    for (int i = 0; i < OUTPUTS; i++) {
+        char *more = textf("%s %d.out 1", many, i);
+        free(many);
+        many = more;
+    }
+    faults("{\"method\":\"" PUT "\",\"pathContains\":\"slow%2Foutputs%2Fb\",\"delayMs\":14000},"
+           "{\"method\":\"" PUT
+           "\",\"pathContains\":\"many%2Foutputs\",\"delayMs\":60,\"times\":9999}");
     begin("slow", "write a.out 2 b.out 3 c.out 4");
+    begin("many", many);
     assert_completed("slow", 1);
     assert_output("slow", "a.out", 2);
     assert_output("slow", "b.out", 3);
     assert_output("slow", "c.out", 4);
-    assert_int_equal(cloud_count(cloud, RUN, NULL), 1);
+    assert_completed("many", 1);
+    struct reply *reply = runner_get(runner, "/tasks/many/outputs");
+    assert_int_equal(text_count(reply->body, "\"path\":"), OUTPUTS);
+    reply_free(reply);
+    assert_int_equal(cloud_count(cloud, RUN, NULL), 2);
+    free(many);
 }
 
 static void a_heartbeat_that_hangs_and_a_result_that_is_refused_lose_nothing(void **state)
@@ -302,6 +317,82 @@ static void a_job_that_never_begins_is_told_soon(void **state)
     assert_int_equal(cloud_count(cloud, RUN, NULL), 4);
 }
 
+/* ---- the table ---- */
+
+/* Each kind of request of a cloud task's life; `object` is in the folder of the task. What has none
+ * befalls whichever task asks. */
+static const struct kind {
+    const char *id, *method, *object;
+} kinds[] = {
+    {"payload", PUT, "payload.enc"},    {"claim", PUT, "claim-1"},
+    {"opened", GET, "payload.enc"},     {"gone", "storage.objects.delete", "payload.enc"},
+    {"meta", PUT, "metadata.json"},     {"pulse", PUT, "heartbeat.json"},
+    {"events", PUT, "events%2F"},       {"relayed", GET, "events%2F"},
+    {"outcome", PUT, "outcome.json"},   {"output", PUT, "outputs%2F"},
+    {"result", PUT, "result.json"},     {"read", GET, "result.json"},
+    {"fetched", GET, "outputs%2F"},     {NULL, "cloudkms.*.encrypt", ""},
+    {NULL, "cloudkms.*.decrypt", ""},   {NULL, "secretmanager.*.access", ""},
+    {NULL, "run.*.executions.get", ""}, {NULL, "token", ""},
+};
+
+/* What befalls each of them, one after the other: the retry of one meets the next. */
+static const char *const befalls[] = {
+    "\"status\":503",     "\"status\":429,\"retryAfter\":1",
+    "\"cut\":\"before\"", "\"cut\":\"after\"",
+    "\"status\":502",     "\"delayMs\":1500",
+};
+
+static char *fault_of(const struct kind *kind, const char *what)
+{
+    char *where = kind->id ? textf("%s%%2F%s", kind->id, kind->object) : strdup("");
+    char *fault =
+        textf("{\"method\":\"%s\",\"pathContains\":\"%s\",%s}", kind->method, where, what);
+    free(where);
+    return fault;
+}
+
+static void plan_table(void)
+{
+    char *list = strdup("");
+    for (size_t i = 0; i < COUNT(kinds) * COUNT(befalls); i++) {
+        char *fault = fault_of(&kinds[i / COUNT(befalls)], befalls[i % COUNT(befalls)]);
+        char *more = textf("%s%s%s", list, *list ? "," : "", fault);
+        free(fault);
+        free(list);
+        list = more;
+    }
+    faults(list);
+    free(list);
+}
+
+/* How many faults of the plan have befallen nobody yet. */
+static int left_over(void)
+{
+    cJSON *json = cloud_state(cloud);
+    int count = cJSON_GetArraySize(cJSON_GetObjectItem(json, "faults"));
+    cJSON_Delete(json);
+    return count;
+}
+
+/* Faults by kinds of request: each task runs once, is told as completed, and has its output. */
+static void whatever_befalls_a_request_the_task_runs_once(void **state)
+{
+    (void)state;
+    size_t tasks = 0;
+    int64_t begin_ms = now_ms();
+    plan_table();
+    for (; tasks < COUNT(kinds) && kinds[tasks].id; tasks++)
+        begin(kinds[tasks].id, "write x.out 7");
+    for (size_t i = 0; i < tasks; i++) {
+        assert_completed(kinds[i].id, 1);
+        assert_output(kinds[i].id, "x.out", 7);
+        EVENTUALLY(END_MS, !is_stored(kinds[i].id, "payload.enc"));
+    }
+    assert_int_equal(cloud_count(cloud, RUN, NULL), tasks);
+    print_message("%zu kinds of request, %zu faults each: %lld ms, %d befell nobody\n",
+                  COUNT(kinds), COUNT(befalls), (long long)(now_ms() - begin_ms), left_over());
+}
+
 /* ---- outputs ---- */
 
 static void one_slow_output_holds_up_no_other(void **state)
@@ -309,10 +400,14 @@ static void one_slow_output_holds_up_no_other(void **state)
     (void)state;
     begin("two", "write big.out 3000000 small.out 7");
     assert_completed("two", 1);
-    faults("{\"method\":\"" GET "\",\"pathContains\":\"outputs%2Fbig\",\"hold\":true}");
+    faults("{\"method\":\"" GET "\",\"pathContains\":\"outputs%2Fbig\",\"truncateAt\":1000000},"
+           "{\"method\":\"" GET "\",\"pathContains\":\"outputs%2Fbig\",\"hold\":true}");
     struct stream *big =
         stream_open(runner->base, "GET", "/tasks/two/outputs/big.out", RUNNER_AUTH, NULL);
     EVENTUALLY(END_MS, now("held") == 1);
+    /* what has come is passed on while the rest is waited for */
+    assert_true(stream_until_size(big, 1, END_MS));
+    assert_int_equal(now("held"), 1);
     assert_output("two", "small.out", 7);
     cloud_control(cloud, "{\"release\":1}");
     assert_true(stream_until_size(big, 3000000, END_MS));
@@ -376,6 +471,7 @@ int main(void)
         TEST(a_burst_of_refusals_is_one_episode),
         TEST(what_fails_before_the_claim_is_placed_again),
         TEST(a_job_that_never_begins_is_told_soon),
+        TEST(whatever_befalls_a_request_the_task_runs_once),
         TEST(one_slow_output_holds_up_no_other),
         TEST(a_range_of_an_output_is_a_range_of_the_object),
         TEST(an_output_that_is_gone_or_changed_is_told),

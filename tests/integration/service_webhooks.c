@@ -191,10 +191,22 @@ static void whoever_runs_next_delivers_what_nobody_is_left_for(void **state)
     assert_json_text(body, "status", "failed");
     cJSON_Delete(body);
     EVENTUALLY(END_MS, is_there("told", "lost") && !owed("lost"));
-    assert_true(is_there("owing", "lost")); /* in case a result comes after all */
+    assert_true(is_there("owing", "lost")); /* in case a result is still under way */
     runner_start(runner);                   /* and nobody else does it again */
     assert_result(runner, "lost", "failed");
     assert_int_equal(receiver->count, 1);
+    /* its execution has ended: after ten minutes nothing of it arrives any more */
+    runner_crash(runner);
+    runner_crash(other);
+    char *older = textf("sqlite3 '%s/runner.db' \"UPDATE tasks SET ended_ms=ended_ms-601000 "
+                        "WHERE id='lost'\"",
+                        other->state);
+    proc_shell(older);
+    runner_start(other);
+    EVENTUALLY(END_MS, !is_there("owing", "lost"));
+    assert_false(owed("lost"));
+    assert_int_equal(receiver->count, 1);
+    free(older);
     free(more);
     receiver_free(receiver);
 }
@@ -257,6 +269,44 @@ static void a_result_that_comes_late_is_told_once_more(void **state)
     receiver_free(receiver);
 }
 
+/* The execution had sent its result when it died, and the bucket takes it after both instances have
+ * given the task up: nobody is left to say so but them, and they say it once. */
+static void instances_tell_what_an_execution_that_is_dead_had_sent(void **state)
+{
+    (void)state;
+    struct receiver *receiver = receiver_new(200);
+    let_all_call_back();
+    runner_start(runner);
+    runner_start(other);
+    char *more = fields_to(receiver);
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"pathContains\":"
+                         "\"kept%2Fresult.json\",\"hold\":true}]}");
+    free(submit_to(runner, "kept", "standin: ok said", more));
+    EVENTUALLY(END_MS, cloud_number("held") == 1);
+    cloud_control(cloud, "{\"killExecutions\":true}");
+    assert_result(runner, "kept", "failed");
+    assert_result(other, "kept", "failed");
+    EVENTUALLY(END_MS, receiver->count == 1);
+    assert_non_null(strstr(receiver->bodies[0], "\"status\":\"failed\""));
+    assert_true(is_there("owing", "kept"));
+    cloud_control(cloud, "{\"faults\":[],\"release\":true}");
+    EVENTUALLY(END_MS, object_is_there("kept", "result.json"));
+    /* an execution that lived would have handed the webhook in by now */
+    cloud_control(cloud, "{\"age\":{\"bucket\":\"" CLOUD_BUCKET
+                         "\",\"name\":\"sessions/kept/result.json\",\"ms\":60000}}");
+    assert_result(runner, "kept", "completed");
+    assert_result(other, "kept", "completed");
+    EVENTUALLY(END_MS, receiver->count == 2);
+    assert_string_equal(receiver->ids[0], "msg_kept");
+    assert_string_equal(receiver->ids[1], "msg_kept_late");
+    assert_non_null(strstr(receiver->bodies[1], "\"status\":\"completed\""));
+    EVENTUALLY(END_MS, !is_there("owing", "kept") && !owed("kept"));
+    assert_int_equal(receiver->count, 2);
+    assert_int_equal(executions(), 1);
+    free(more);
+    receiver_free(receiver);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +314,7 @@ int main(void)
         SERVICE_TEST(whoever_runs_next_delivers_what_nobody_is_left_for),
         SERVICE_TEST(a_cancelled_task_is_told_as_cancelled),
         SERVICE_TEST(a_result_that_comes_late_is_told_once_more),
+        SERVICE_TEST(instances_tell_what_an_execution_that_is_dead_had_sent),
         SERVICE_TEST(what_could_not_be_handed_in_is_tried_by_whoever_runs_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

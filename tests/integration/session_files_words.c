@@ -178,6 +178,13 @@ static void parts_and_versions_of_a_file(void **state)
         {"GET", "files/r", "Range: bytes=4-2\r\n", NULL, 200, "0123456789", NULL},
         {"GET", "files/r", "Range: bytes=0-0,2-2\r\n", NULL, 200, "0123456789", NULL},
         {"GET", "files/r", "Range: lines=0-1\r\n", NULL, 200, "0123456789", NULL},
+        {"GET", "files/r", "Range: Bytes=2-4\r\n", NULL, 206, "bytes 2-4/10", NULL},
+        {"GET", "files/r", "Range: bytes=7-99999999999999999999999\r\n", NULL, 206, "bytes 7-9/10",
+         NULL},
+        {"GET", "files/r", "Range: bytes=-99999999999999999999999\r\n", NULL, 206, "bytes 0-9/10",
+         NULL},
+        {"GET", "files/r", "Range: bytes=99999999999999999999999-\r\n", NULL, 416, "*/10", NULL},
+        {"PUT", "files/r", "Content-Range: bytes 0-0/10\r\n", "x", 400, "Content-Range", NULL},
         {"GET", "files/r", "If-Range: \"x\"\r\nRange: bytes=0-1\r\n", NULL, 200, "0123456", NULL},
         {"PUT", "files/r", "If-None-Match: *\r\n", "x", 412, "already", NULL},
         {"PUT", "files/r", "If-Match: \"x\"\r\n", "x", 412, "If-Match", NULL},
@@ -193,6 +200,11 @@ static void parts_and_versions_of_a_file(void **state)
         {"GET", "files/r", "If-Match: %s\r\n", NULL, 200, "0123456789", NULL},
         {"GET", "files/r", "If-None-Match: \"a\", %s\r\n", NULL, 304, NULL, NULL},
         {"GET", "files/r", "If-Range: %s\r\nRange: bytes=0-1\r\n", NULL, 206, "bytes 0-1/10", NULL},
+        {"GET", "files/r", "If-None-Match: W/%s\r\n", NULL, 304, NULL, NULL},
+        {"GET", "files/r", "If-Match: W/%s\r\n", NULL, 412, NULL, NULL},
+        {"PUT", "files/r", "If-Match: W/%s\r\n", "x", 412, "If-Match", NULL},
+        {"PUT", "files/r", "If-None-Match: W/%s\r\n", "x", 412, NULL, NULL},
+        {"DELETE", "files/r", "If-Match: W/%s, \"a\"\r\n", NULL, 412, NULL, NULL},
         {"PUT", "files/r?append=true", "If-Match: %s\r\n", "a", 200, "\"size\":11,\"etag\":", NULL},
         {"GET", "files/r", "If-Match: %s\r\n", NULL, 412, "ETag", NULL}, /* it has changed */
         {"PUT", "files/r", "If-Match: %s\r\n", "x", 412, NULL, NULL},
@@ -399,6 +411,15 @@ static void lines_are_searched_one_by_one(void **state)
         SEARCH("\"path\":\"s/t\",\"pattern\":\"gamma\\\\s+beta\"", 200, "\"matches\":[]", NULL),
         SEARCH("\"path\":\"s/t\",\"pattern\":\"\\\\Abeta\\\\Z\"", 200, "[2]", NULL),
         SEARCH("\"path\":\"s/t\",\"pattern\":\"(?P<x>a)[^z]*(?P=x)\"", 200, "[1]", NULL),
+        /* what stands before or behind a line is not looked at, */
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"(?<=\\n)b\"", 200, "\"matches\":[]", NULL),
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"(?<!\\n)b\"", 200, "[1,2]", NULL),
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"a(?!\\\\s)$\"", 200, "[0,1,2]", NULL),
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"a(?=\\\\s*$)\"", 200, "[0,1,2]", NULL),
+        /* and Python's spelling is understood. */
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"f\\\\wnf\"", 200, "[4]", NULL),
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"(?a)f\\\\wnf\"", 200, "\"matches\":[]", NULL),
+        SEARCH("\"path\":\"s/t\",\"pattern\":\"f\\\\u00fcnf{,2}$\"", 200, "[4]", NULL),
         SEARCH("\"path\":\"s/t\",\"pattern\":\"be\",\"limit\":1", 200, "\"truncated\":true", NULL),
         SEARCH("\"path\":\"s\",\"pattern\":\"beta\"", 200,
                "\"files\":[\"/workspace/s/.hidden\",\"/workspace/s/sub/u\",\"/workspace/s/t\","
@@ -497,6 +518,7 @@ static void archives_keep_what_they_can(void **state)
         {"GET", "archive?path=arc/none", NULL, NULL, 404, NULL, NULL},
         {"GET", "archive?paht=arc", NULL, NULL, 400, "did you mean 'path'", "paht"},
         {"PUT", "archive?path=x&y=1", NULL, "x", 400, NULL, "y"},
+        {"GET", "archive?path=deep", NULL, NULL, 413, "parts of it", NULL},
         {"PUT", "archive?path=x", NULL, "", 422, "empty", NULL},
         {"PUT", "archive?path=rep", NULL, "x", 404, NULL, NULL},
     };
@@ -504,7 +526,8 @@ static void archives_keep_what_they_can(void **state)
         "mkdir -p arc/d/e arc/empty; cd arc; echo f >f; chmod 4750 f; ln -s f l; ln -s ../f d/up; "
         "ln -s /etc/passwd abs; ln -s ../../x out; mkfifo p; touch -d 2001-02-03T04:05:06Z "
         "d/e/old; "
-        "printf '\\0\\377' >bin; chmod 700 empty; cd ..",
+        "printf '\\0\\377' >bin; chmod 700 empty; cd ..; "
+        "mkdir -p deep$(printf '/d%.0s' {1..102})",
         "");
     RUN(asks);
     struct reply *reply = runner_get(get(), "/sessions/w/archive?path=arc");

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROUNDS 8
@@ -87,9 +88,48 @@ static void a_kill_leaves_the_state_before_or_after(void **state)
     runner_free(runner);
 }
 
+static struct stat state_file(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st))
+        fail_msg("no '%s'", path);
+    return st;
+}
+
+/* Most commands leave the shell as it was: its file stays. What does change it is there after a
+ * crash, also when the shell is again what it was earlier, and a file that somebody has removed or
+ * replaced is written again. */
+static void a_state_is_written_when_it_is_another(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    session_make(runner, "k");
+    char *path = textf("%s/sessions/k/box/shells/default", runner->state);
+    done_free(session_run(runner, "k", "A=1", ""));
+    done_free(session_run(runner, "k", "true", ""));
+    struct stat first = state_file(path);
+    done_free(session_run(runner, "k", "true", ""));
+    assert_int_equal(state_file(path).st_ino, first.st_ino);
+    done_free(session_run(runner, "k", "A=2", ""));
+    done_free(session_run(runner, "k", "A=1", ""));
+    assert_int_equal(unlink(path), 0);
+    done_free(session_run(runner, "k", "true", ""));
+    assert_int_equal(truncate(path, 10), 0);
+    done_free(session_run(runner, "k", "true", ""));
+    runner_crash(runner);
+    runner_start(runner);
+    struct done *done = session_run(runner, "k", "echo $A", "");
+    assert_string_equal(done->out, "1\n");
+    done_free(done);
+    free(path);
+    runner_free(runner);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_state_is_written_when_it_is_another),
         cmocka_unit_test(a_kill_leaves_the_state_before_or_after),
     };
     return cmocka_run_group_tests_name("session_kill", tests, start, NULL);

@@ -68,6 +68,12 @@ static const char *const forms[] = {
     "unalias al",
     "trap 'echo usr' USR1; kill -USR1 $$",
     "trap - USR1",
+    "trap 'printf D' DEBUG",
+    "trap - DEBUG",
+    "trap 'printf E' ERR",
+    "trap - ERR",
+    "set -E -T",
+    "set +E +T",
     "echo out; echo err >&2",
     "echo )",
     "x=$(echo %N; exit %N); echo $x $?",
@@ -237,6 +243,7 @@ static void a_session_does_what_bash_does(void **state)
         compare(dir, i, lines[i], done, end);
         done_free(done);
     }
+    done_free(session_run(shared, "p", "trap - DEBUG ERR", ""));
     struct done *done = session_run(shared, "p", "export -p | grep '^declare -x V' | sort", "");
     char *path = textf("%s/env", dir), *env = read_file(path, NULL);
     assert_string_equal(done->out, env);

@@ -243,15 +243,22 @@ static void no_command_bricks_a_shell(void **state)
 
 static void a_time_limit_ends_all_that_the_command_started_and_nothing_else(void **state)
 {
+    /* the first in which it comes as far as it should */
+    static const char *const limits[] = {"\"timeout\":1", "\"timeout\":5", "\"timeout\":60"};
     (void)state;
     fresh("a");
     expect("a", "export KEPT=1; mkdir -p t; sleep 4321 & cd t", 0, "");
-    struct done *done = run("a",
-                            "setsid sleep 4322 & (setsid sh -c 'sleep 4323 & sleep 4324' &) ; "
-                            "echo before; while :; do :; done",
-                            "\"timeout\":1");
+    struct done *done = NULL;
+    for (size_t i = 0; i < COUNT(limits) && !(done && *done->out); i++) {
+        if (done)
+            done_free(done);
+        done = run("a",
+                   "setsid sleep 4322 & (setsid sh -c 'sleep 4323 & sleep 4324' &) ; "
+                   "echo before; while :; do :; done",
+                   limits[i]);
+        assert_true(done->timed_out);
+    }
     assert_int_equal(done->exit_code, -1);
-    assert_true(done->timed_out);
     assert_string_equal(done->out, "before\n");
     assert_non_null(strstr(done->err, "timed out"));
     assert_string_equal(done->cwd, "/workspace/t");
@@ -274,25 +281,13 @@ static void a_fork_bomb_ends_with_its_time(void **state)
            0, "1\n0\n"); /* a kill takes effect when each process has been scheduled once more */
 }
 
-/* Whether the default shell runs a command in the foreground. */
-static bool is_running(const char *id)
-{
-    char *path = textf("/sessions/%s/shells/default", id);
-    struct reply *reply = runner_get(get(), path);
-    bool running =
-        reply->status == 200 && cJSON_IsTrue(cJSON_GetObjectItem(reply->json, "running"));
-    reply_free(reply);
-    free(path);
-    return running;
-}
-
 static void one_command_at_a_time_in_a_shell(void **state)
 {
     (void)state;
     fresh("a");
     int fd = http_begin(get()->base, "POST", "/sessions/a/exec", RUNNER_AUTH,
                         "{\"command\":\"touch began; sleep 100\"}");
-    EVENTUALLY(20000, is_running("a"));
+    EVENTUALLY(20000, session_is_busy(get(), "a"));
     struct reply *reply = runner_post(get(), "/sessions/a/exec", "{\"command\":\"true\"}");
     assert_problem(reply, 409, "conflict");
     assert_non_null(strstr(reply->body, "sleep 100"));
@@ -315,7 +310,7 @@ static void a_caller_that_goes_away_ends_its_command(void **state)
     int fd = http_begin(get()->base, "POST", "/sessions/a/exec", RUNNER_AUTH,
                         "{\"command\":\"sleep 100\"}");
     struct reply *reply;
-    EVENTUALLY(20000, is_running("a"));
+    EVENTUALLY(20000, session_is_busy(get(), "a"));
     close(fd);
     EVENTUALLY(20000,
                (reply = runner_post(get(), "/sessions/a/exec", "{\"command\":\"true\"}"),

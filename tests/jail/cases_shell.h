@@ -234,29 +234,30 @@ static const struct hostile shell_cases[] = {
              "curl -sm1 http://2852039166/\ncurl -sm1 http://169.254.169.254.nip.io/\n"),
      NULL},
     /* --- what runs out --- */
-    {"fills the disk by a file without a name", BOTH, "@removed-file", NULL},
-    {"fills the disk by its children's files without a name", BOTH, "@removed-files-of-children",
-     NULL},
-    {"fills the disk by a file that never had a name", BOTH, "@temporary-file", NULL},
-    {"fills the disk far below", BOTH, "@far-below", NULL},
-    {"reserves the disk", BOTH, "@reserved", NULL},
-    {"fills the disk by long links", BOTH,
-     "perl -e 'my $t = \"x\" x 4000; for (1..60000) { symlink $t, \"l$_\" or last } sleep 1; print "
+    {"fills the disk by a file without a name", BOTH | LIMITED, "@removed-file", NULL},
+    {"fills the disk by its children's files without a name", BOTH | LIMITED,
+     "@removed-files-of-children", NULL},
+    {"fills the disk by a file that never had a name", BOTH | LIMITED, "@temporary-file", NULL},
+    {"fills the disk far below", BOTH | LIMITED, "@far-below", NULL},
+    {"reserves the disk", BOTH | LIMITED, "@reserved", NULL},
+    {"fills the disk by long links", BOTH | LIMITED,
+     "perl -e 'my $t = \"x\" x 4000; for (1..60000) { symlink $t, \"l$_\" or last } sleep 10; "
+     "print "
      "\"ESCAPED\\n\"'",
      NULL},
-    {"fills the disk by attributes", BOTH,
+    {"fills the disk by attributes", BOTH | LIMITED,
      "perl -e 'require \"syscall.ph\" if 0; my $v = \"x\" x 3000; for (1..60000) { open F, "
      "\">a$_\" or last; close F; "
-     "my ($f, $n) = (\"a$_\\0\", \"user.x\\0\"); syscall(188, $f, $n, $v, 3000, 0) } sleep 1; "
+     "my ($f, $n) = (\"a$_\\0\", \"user.x\\0\"); syscall(188, $f, $n, $v, 3000, 0) } sleep 10; "
      "print \"ESCAPED\\n\"'",
      NULL},
     {"makes pipes by name without an end", BOTH,
-     "perl -MPOSIX -e 'for (1..80000) { POSIX::mkfifo(\"p$_\", 0600) or last } sleep 1; print "
+     "perl -MPOSIX -e 'for (1..80000) { POSIX::mkfifo(\"p$_\", 0600) or last } sleep 10; print "
      "\"ESCAPED\\n\"'",
      NULL},
     {"links one file ever more often", BOTH,
      "perl -e 'open F, \">f\"; for (1..90000) { link \"f\", \"l$_\" or do { open G, \">f\" . $_; "
-     "close G; unlink \"f\"; rename \"f$_\", \"f\" } } sleep 1; print "
+     "close G; unlink \"f\"; rename \"f$_\", \"f\" } } sleep 10; print "
      "\"ESCAPED\\n\"'",
      NULL},
     {"grows its memory by a string", BOTH,
@@ -312,7 +313,7 @@ static const struct hostile shell_cases[] = {
      "socketpair(A, B, 1, 1, 0) and socketpair(A, B, 1, 5, 0) and print \"FINE\\n\"'",
      "FINE"},
     {"works: tail that follows", BOTH,
-     "echo a >l; (sleep 0.1; echo FINE >>l) & timeout 5 tail -f l 2>/dev/null | grep -m1 FINE; "
+     "echo a >l; (sleep 0.1; echo FINE >>l) & timeout 60 tail -f l 2>/dev/null | grep -m1 FINE; "
      "kill %1 2>/dev/null; true",
      "FINE"},
 };

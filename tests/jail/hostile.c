@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 #define CASE_MS 1500   /* then it is ended: some never end by themselves … */
-#define FINE_MS 30000  /* … but not what must work, on a machine that may be busy */
+#define FINE_MS 90000  /* … but not what must work, nor what a limit ends, on a busy machine */
 #define ENDED_MS 20000 /* then it counts as one that can't be */
 #define WIDTH 10
 
@@ -163,7 +163,8 @@ static void start(struct going *going, const struct hostile *hostile, size_t num
     going->child = launcher_spawn(launcher, plan, stdio, &err);
     OK(going->child, &err);
     going->dir = STEAL_PTR(dir);
-    going->end_ms = clock_mono_ms() + (hostile->expect ? FINE_MS : CASE_MS);
+    going->end_ms =
+        clock_mono_ms() + (hostile->expect || hostile->where & LIMITED ? FINE_MS : CASE_MS);
 }
 
 /* Ends what is over its time. False when it has ended. */
@@ -283,6 +284,8 @@ static bool applies(const struct hostile *hostile)
         return false;
     if (hostile->where & OWN_NET)
         return tier == JAIL_FULL;
+    if ((hostile->where & GROUPED) && !launcher_host(launcher)->has[JAIL_HAS_MEMORY])
+        return false;
     if ((hostile->where & WITH_NAMESPACES) && !situation->namespaces)
         return false;
     if ((hostile->where & APART) && situation->nobody && !situation->namespaces)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -67,6 +68,7 @@ static pid_t start_outsider(void)
     if (pid == 0) {
         if (geteuid() == 0 && (setgid(house.uid) || setuid(house.uid)))
             _exit(126);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* here: a change of the user takes it back */
         execve("/bin/sleep", argv, env);
         _exit(127);
     }

@@ -94,7 +94,7 @@ static int fill(int mib)
 
 static void stay(const char *what)
 {
-    usleep(900000); /* long enough for whoever polls */
+    sleep(10); /* long enough for whoever polls */
     escaped(what);
 }
 
@@ -114,7 +114,7 @@ static void removed_files_of_children(void)
         if (fork() == 0) {
             if (fill(DISK_MIB / 5) >= 0)
                 (void)!write(ends[1], "f", 1);
-            sleep(10);
+            sleep(30);
             _exit(0);
         }
     close(ends[1]);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct githost host;
@@ -106,6 +107,17 @@ bool githost_is_listening(int port)
     return is;
 }
 
+/* Whether fcgiwrap takes connections; nginx answers 502 before. */
+static bool is_fcgi_listening(void)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(at.sun_path, sizeof at.sun_path, "%s/fcgi", host.dir);
+    bool is = fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    return is;
+}
+
 static void start_sshd(void)
 {
     free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
@@ -116,7 +128,7 @@ static void start_sshd(void)
             " -N secret -f k_locked_pkcs8; cat k_*.pub >auth;"
             " printf 'Port %d\\nListenAddress 127.0.0.1\\nHostKey %s/hostkey\\n"
             "AuthorizedKeysFile %s/auth\\nStrictModes no\\nUsePAM no\\n"
-            "PasswordAuthentication no\\nPidFile none\\n' >sshd.conf",
+            "PasswordAuthentication no\\nPidFile none\\nMaxStartups 500\\n' >sshd.conf",
             host.ssh_port, host.dir, host.dir));
     char *conf = textf("%s/sshd.conf", host.dir);
     char *argv[] = {
@@ -190,7 +202,8 @@ bool githost_start(void)
             " git push -q origin main feature/x v1"));
     start_sshd();
     start_web();
-    EVENTUALLY(60000, githost_is_listening(host.ssh_port) && githost_is_listening(host.web_port));
+    EVENTUALLY(60000, is_fcgi_listening() && githost_is_listening(host.web_port) &&
+                          githost_is_listening(host.ssh_port));
     return true;
 }
 

@@ -57,10 +57,12 @@ bool proc_wait(pid_t pid, int ms, int *ret_status)
 {
     int64_t end = now_ms() + (int64_t)ms * slowness();
     int status;
+    bool late = false; /* it is looked at once more after the end */
     while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (now_ms() > end)
+        if (late)
             return false;
         poll_pause();
+        late = now_ms() > end;
     }
     *ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return true;

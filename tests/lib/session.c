@@ -61,6 +61,16 @@ struct done *session_run(const struct runner *runner, const char *id, const char
     return done;
 }
 
+bool session_is_busy(const struct runner *runner, const char *id)
+{
+    char *path = textf("/sessions/%s/shells/default", id);
+    struct reply *reply = runner_get(runner, path);
+    bool busy = reply->status == 200 && cJSON_IsTrue(json_at(reply->json, "running"));
+    reply_free(reply);
+    free(path);
+    return busy;
+}
+
 void done_free(struct done *done)
 {
     reply_free(done->reply);

@@ -22,6 +22,9 @@ struct done *session_run(const struct runner *runner, const char *id, const char
                          const char *more);
 void done_free(struct done *done);
 
+/* Whether the default shell runs a command in the foreground. */
+bool session_is_busy(const struct runner *runner, const char *id);
+
 /* A request with the secret and a body of any bytes. */
 struct reply *session_send(const struct runner *runner, const char *method, const char *path,
                            const void *body, size_t size);

@@ -5,13 +5,23 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+static bool install(struct sock_filter *filter, size_t count)
+{
+    const struct sock_fprog program = {(unsigned short)count, filter};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ||
+           (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
 
 /* Acts like a host that denies namespaces: clone() and unshare() with any of their flags fail. */
 static bool deny_namespaces(void)
@@ -27,10 +37,28 @@ static bool deny_namespaces(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog program = {COUNT_OF(filter), filter};
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ||
-           (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    return install(filter, COUNT_OF(filter));
+}
+
+/* Acts like a kernel without nf_tables: there is no such netlink. */
+static bool deny_nftables(void)
+{
+    enum {
+        FAMILY = offsetof(struct seccomp_data, args),
+        PROTOCOL = offsetof(struct seccomp_data, args) + 2 * sizeof(uint64_t),
+        NR = offsetof(struct seccomp_data, nr)
+    };
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NR),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, FAMILY),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, PROTOCOL),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NETLINK_NETFILTER, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPROTONOSUPPORT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    return install(filter, COUNT_OF(filter));
 }
 
 static bool become_nobody(void)
@@ -43,10 +71,11 @@ static bool become_nobody(void)
 const struct situation *situation_find(const char *name)
 {
     static const struct situation situations[] = {
-        {"root", false, false, true, true},
-        {"user", true, false, true, false},
-        {"denied", false, true, false, false},
-        {"denied-user", true, true, false, false},
+        {"root", false, false, true, true, false},
+        {"user", true, false, true, false, false},
+        {"denied", false, true, false, false, false},
+        {"denied-user", true, true, false, false, false},
+        {"no-nftables", false, false, true, true, true},
     };
     for (size_t i = 0; i < COUNT_OF(situations); i++)
         if (strcmp(situations[i].name, name) == 0)
@@ -56,7 +85,8 @@ const struct situation *situation_find(const char *name)
 
 bool situation_enter(const struct situation *situation)
 {
-    return (!situation->nobody || become_nobody()) && (!situation->denied || deny_namespaces());
+    return (!situation->nobody || become_nobody()) && (!situation->denied || deny_namespaces()) &&
+           (!situation->no_nftables || deny_nftables());
 }
 
 bool situation_is(const struct situation *situation, const struct jail_host *host)

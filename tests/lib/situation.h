@@ -14,9 +14,10 @@ struct situation {
     const char *name;
     bool nobody, denied;   /* how it is made: without root, without namespaces */
     bool namespaces, root; /* what the launcher must detect */
+    bool no_nftables;      /* how it is made: the kernel has no packet filter to offer */
 };
 
-/* "root", "user", "denied" or "denied-user"; NULL for another name. */
+/* "root", "user", "denied", "denied-user" or "no-nftables"; NULL for another name. */
 const struct situation *situation_find(const char *name);
 
 /* Brings this process into the situation; false when it cannot. */

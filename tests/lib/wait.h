@@ -17,14 +17,17 @@ int slowness(void);
 /* The pause between two looks at a condition. */
 void poll_pause(void);
 
-/* Evaluates `cond` until it is true, at most ms × slowness(); then fails the test. */
+/* Evaluates `cond` until it is true, at most ms × slowness(); then fails the test. It is evaluated
+ * once more after the end, because the test may not have run for a while before. */
 #define EVENTUALLY(ms, cond)                                          \
     do {                                                              \
         int64_t eventually_end = now_ms() + (int64_t)(ms)*slowness(); \
+        bool eventually_late = false;                                 \
         while (!(cond)) {                                             \
-            if (now_ms() > eventually_end)                            \
+            if (eventually_late)                                      \
                 fail_msg("not within %d ms: %s", (int)(ms), #cond);   \
             poll_pause();                                             \
+            eventually_late = now_ms() > eventually_end;              \
         }                                                             \
     } while (0)
 

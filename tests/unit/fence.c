@@ -48,20 +48,24 @@ static bool listens(int port)
     return fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(fd, 16) == 0;
 }
 
-/* Whether this user's connection is taken; a dropped one is waited for half a second. */
-static bool reaches(uid_t uid, const char *host, int port)
+/* Whether this user's connection is taken within that time. */
+static bool reaches_within(uid_t uid, const char *host, int port, struct timeval patience)
 {
     int status = -1;
     pid_t pid = fork();
     if (pid == 0) {
         struct sockaddr_in at = address(host, port);
-        struct timeval patience = {.tv_usec = 500000};
         int fd = setuid(uid) ? -1 : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
         _exit(fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0 ? 0 : 1);
     }
     waitpid(pid, &status, 0);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool reaches(uid_t uid, const char *host, int port)
+{
+    return reaches_within(uid, host, port, (struct timeval){.tv_sec = 20});
 }
 
 /* 0; CANNOT with why in the file; or the number of what is wrong. */
@@ -78,12 +82,12 @@ static int try_fence(int why)
         dprintf(why, "%s", err.msg);
         return CANNOT;
     }
-    return reaches(FENCED, METADATA, 80)       ? 2
-           : !reaches(FENCED, METADATA, 53)    ? 3
-           : !reaches(FENCED, "127.0.0.1", 80) ? 4
-           : !reaches(OTHER, METADATA, 80)     ? 5
-           : !reaches(0, METADATA, 80)         ? 6
-                                               : 0;
+    return reaches_within(FENCED, METADATA, 80, (struct timeval){.tv_usec = 500000}) ? 2
+           : !reaches(FENCED, METADATA, 53)                                          ? 3
+           : !reaches(FENCED, "127.0.0.1", 80)                                       ? 4
+           : !reaches(OTHER, METADATA, 80)                                           ? 5
+           : !reaches(0, METADATA, 80)                                               ? 6
+                                                                                     : 0;
 }
 
 static void keeps_one_user_from_the_metadata_server_and_from_nothing_else(void **state)

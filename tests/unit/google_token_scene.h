@@ -75,7 +75,7 @@ static inline int tear_down(void **state)
 static inline int call(struct google *google, struct err *err)
 {
     const struct google_call ask = {
-        .api = GOOGLE_RUN, .method = "GET", .path = "/v2/x", .total_ms = 5000};
+        .api = GOOGLE_RUN, .method = "GET", .path = "/v2/x", .total_ms = 20000};
     return google_call(google, &ask, NULL, NULL, err);
 }
 

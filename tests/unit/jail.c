@@ -119,6 +119,8 @@ static void a_policy_without_sense_is_refused_by_name(void **state)
         {"ro", "/a", "/a", JAIL_FULL, -1, 0, "memory_mb"},
         {"ro", "/a", "/a", 7, 0, 0, "tier"},
         {"ro", "/a", "/a", JAIL_RESTRICTED, 0, JAIL_NET_OWN, "network of its own"},
+        {"ro", "/a", "/a", JAIL_RESTRICTED, 0, JAIL_NET_PROXY, "network of its own"},
+        {"ro", "/a", "/a", JAIL_FULL, 0, JAIL_NET_PROXY + 1, "net"},
     };
     const struct jail_host of = full_host();
     for (size_t i = 0; i < COUNT(wrong); i++) {

@@ -28,6 +28,7 @@
 /* --- time: the system's, moved ------------------------------------------------------------- */
 
 static _Atomic int64_t mono_moved_ms, real_moved_ms;
+static _Atomic int64_t still_mono_us, still_real_us; /* when it was stopped; 0: it goes on */
 
 static inline int64_t system_us(clockid_t id)
 {
@@ -39,16 +40,23 @@ static inline int64_t system_us(clockid_t id)
 static inline int64_t moved_mono_us(void *arg)
 {
     (void)arg;
-    return system_us(CLOCK_MONOTONIC) + mono_moved_ms * 1000;
+    return (still_mono_us ? still_mono_us : system_us(CLOCK_MONOTONIC)) + mono_moved_ms * 1000;
 }
 
 static inline int64_t moved_real_ms(void *arg)
 {
     (void)arg;
-    return system_us(CLOCK_REALTIME) / 1000 + real_moved_ms;
+    return (still_real_us ? still_real_us : system_us(CLOCK_REALTIME)) / 1000 + real_moved_ms;
 }
 
 static const struct clock moved_clock = {moved_mono_us, moved_real_ms, NULL};
+
+/* From now on time passes by pass() alone, however long the test takes. */
+static inline void stop_time(void)
+{
+    still_mono_us = system_us(CLOCK_MONOTONIC);
+    still_real_us = system_us(CLOCK_REALTIME);
+}
 
 /* Time passes. */
 static inline void pass(int64_t ms)
@@ -152,6 +160,7 @@ static inline struct world *world_new(void)
     struct world *w = calloc(1, sizeof(*w));
     assert_non_null(w);
     mono_moved_ms = real_moved_ms = 0;
+    still_mono_us = still_real_us = 0;
     clock_use(&moved_clock);
     log_set_level(LOG_ERROR);
     snprintf(w->dir, sizeof(w->dir), "/tmp/unit-keeper-XXXXXX");

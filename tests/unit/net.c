@@ -1,13 +1,12 @@
 #include "net_scene.h"
+#include "net_tls.h"
 
 #include "base/fd.h"
 #include "base/path.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -19,14 +18,13 @@
 static struct net_request get(const char *url, enum net_reach reach)
 {
     return (struct net_request){
-        .method = "GET", .url = url, .reach = reach, .total_ms = 5000, .answer_max = 65536};
+        .method = "GET", .url = url, .reach = reach, .total_ms = 60000, .answer_max = 65536};
 }
 
 static enum err_code call_code(const char *url, enum net_reach reach, struct err *err)
 {
     AUTO(net_answer) struct net_answer answer = {0};
-    struct net_request request = get(url, reach);
-    request.total_ms = 60000; /* what is asked for is the cause, not the time */
+    const struct net_request request = get(url, reach);
     return net_call(&request, &answer, err) ? err->code : ERR_NONE;
 }
 
@@ -221,6 +219,20 @@ static bool say_and_hang(struct loopback_call *call, void *arg)
     return false;
 }
 
+/* Posts to a server that may say nothing more, within that time. */
+static int post_for_head(const char *url, int ms, struct net_answer *answer, struct err *err)
+{
+    struct net_request request = get(url, NET_TRUSTED);
+    request.method = "POST";
+    request.body = "x";
+    request.body_len = 1;
+    request.head_enough = true;
+    request.answer_max = 16;
+    request.total_ms = ms;
+    return net_call(&request, answer, err);
+}
+
+/* A machine that stood still for the short time is given a longer one. */
 static void a_head_is_enough_where_the_caller_says_so(void **state)
 {
     (void)state;
@@ -241,24 +253,21 @@ static void a_head_is_enough_where_the_caller_says_so(void **state)
         {"", 0},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct err err = ERR_INIT;
         AUTO(str) char *says = strdup(cases[i].says);
         struct loopback *server = loopback_start(say_and_hang, says);
         AUTO(str) char *url = loopback_url(server, "/");
-        AUTO(net_answer) struct net_answer answer = {0};
-        struct net_request request = get(url, NET_TRUSTED);
-        request.method = "POST";
-        request.body = "x";
-        request.body_len = 1;
-        request.head_enough = true;
-        request.answer_max = 16;
-        request.total_ms = 1500; /* some say nothing more */
-        int rc = net_call(&request, &answer, &err);
-        if ((rc == 0) != (cases[i].status > 0) || answer.status != cases[i].status)
-            fail_msg("'%s': %d %s", says, answer.status, err.msg);
-        assert_true(answer.body.len <= 16);
-        if (i == 2)
-            assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        bool right = false;
+        for (int ms = 1500; !right; ms *= 4) {
+            struct err err = ERR_INIT;
+            AUTO(net_answer) struct net_answer answer = {0};
+            int rc = post_for_head(url, ms, &answer, &err);
+            right = (rc == 0) == (cases[i].status > 0) && answer.status == cases[i].status;
+            if (!right && ms > 20000)
+                fail_msg("'%s': %d %s", says, answer.status, err.msg);
+            assert_true(answer.body.len <= 16);
+            if (right && i == 2)
+                assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        }
         loopback_stop(server);
     }
 }
@@ -485,61 +494,7 @@ static void the_environments_proxies_are_not_used(void **state)
     loopback_stop(server);
 }
 
-/* --- TLS, served by openssl ---------------------------------------------------------------- */
-
-static pid_t start(char *const argv[], const char *out)
-{
-    pid_t pid;
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, 1, out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
-    int rc = posix_spawnp(&pid, argv[0], &files, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&files);
-    return rc == 0 ? pid : -1;
-}
-
-/* Makes a certificate for 127.0.0.1 and serves it. Returns the port, or 0 without openssl. */
-static int start_tls(const char *dir, pid_t *ret_pid)
-{
-    char key[128], cert[128], out[128];
-    snprintf(key, sizeof(key), "%s/key.pem", dir);
-    snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
-    snprintf(out, sizeof(out), "%s/out", dir);
-    char *make[] = {"openssl",  "req",    "-x509",   "-newkey",
-                    "rsa:2048", "-nodes", "-keyout", key,
-                    "-out",     cert,     "-days",   "2",
-                    "-subj",    "/CN=t",  "-addext", "subjectAltName=IP:127.0.0.1",
-                    NULL};
-    char *serve[] = {"openssl", "s_server", "-accept", "127.0.0.1:0", "-cert",
-                     cert,      "-key",     key,       "-www",        NULL};
-    int status = -1, port = 0;
-    pid_t pid = start(make, out);
-    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-        return 0;
-    *ret_pid = start(serve, out);
-    for (int i = 0; i < 12000 && port == 0; i++) {
-        struct err err;
-        AUTO(buf) struct buf text = BUF_INIT(65536);
-        usleep(5000);
-        if (file_read(out, &text, &err) == 0 && strstr(buf_str(&text), "ACCEPT 127.0.0.1:"))
-            sscanf(strstr(buf_str(&text), "ACCEPT"), "ACCEPT 127.0.0.1:%d\n", &port);
-    }
-    return port;
-}
-
-/* Names the certificates of a folder by their hashes. */
-static void rehash(const char *dir)
-{
-    int status = -1;
-    char folder[64];
-    snprintf(folder, sizeof(folder), "%s", dir);
-    char *argv[] = {"openssl", "rehash", folder, NULL};
-    pid_t pid = start(argv, "/dev/null");
-    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid); /* openssl prints a complaint about the
-                                                              * key */
-}
+/* --- TLS ------------------------------------------------------------------------------------ */
 
 static void a_certificate_is_checked(void **state)
 {
@@ -548,7 +503,7 @@ static void a_certificate_is_checked(void **state)
     char dir[] = "/tmp/unit-net-XXXXXX", url[64], path[128];
     pid_t pid = -1;
     assert_non_null(mkdtemp(dir));
-    int port = start_tls(dir, &pid);
+    int port = tls_serve(dir, &pid);
     if (port == 0) {
         print_message("SKIPPED: no openssl program here\n");
         skip();
@@ -564,7 +519,7 @@ static void a_certificate_is_checked(void **state)
     assert_int_equal(call_code(url, NET_TRUSTED, &err), ERR_UPSTREAM); /* another name */
     unsetenv("SSL_CERT_FILE");
     snprintf(url, sizeof(url), "https://127.0.0.1:%d/", port);
-    rehash(dir);
+    tls_rehash(dir);
     setenv("SSL_CERT_DIR", dir, 1);
     if (call_code(url, NET_TRUSTED, &err) != ERR_NONE)
         fail_msg("%s", err.msg);

@@ -393,19 +393,27 @@ static bool ping(struct loopback_call *call, void *arg)
     return loopback_text(call, "0\r\n\r\n");
 }
 
+/* In one of a few tries: a machine that stands still for longer than the time has no pings either.
+ */
 static void a_stream_that_pings_within_the_time_lives(void **state)
 {
     (void)state;
-    struct err err = ERR_INIT;
-    struct side side = {0};
     struct loopback *server = loopback_start(ping, NULL);
     AUTO(str) char *url = loopback_url(server, "/");
     struct net_link *link = net_link_new();
-    struct net_relay relay = relay_to(url, "GET", 0, &side);
-    relay.silence_ms = 4000;
-    if (net_relay(link, &relay, &err))
-        fail_msg("%s", err.msg);
-    assert_int_equal(side.down, 4);
+    int rc = -1;
+    for (int tries = 0; rc && tries < 3; tries++) {
+        struct err err = ERR_INIT;
+        struct side side = {0};
+        struct net_relay relay = relay_to(url, "GET", 0, &side);
+        relay.silence_ms = 4000;
+        rc = net_relay(link, &relay, &err);
+        if (rc)
+            print_message("%s\n", err.msg);
+        else
+            assert_int_equal(side.down, 4);
+    }
+    assert_int_equal(rc, 0);
     net_link_free(link);
     loopback_stop(server);
 }

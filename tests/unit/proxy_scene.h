@@ -58,7 +58,7 @@ static inline bool half(struct loopback_call *call, struct upstream *up, bool ho
     loopback_text(call, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                         "Transfer-Encoding: chunked\r\n\r\n"
                         "d\r\ndata: first\n\n\r\n");
-    if (hold && loopback_await_close(call, 30000))
+    if (hold && loopback_await_close(call, 120000))
         up->left++;
     return false;
 }

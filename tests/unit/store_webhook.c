@@ -79,6 +79,15 @@ static void a_task_whose_result_comes_late_owes_another_webhook(void **state)
     OK(store_set_placement(place->store, "gone", &placement, &err) == 0, &err);
     assert_int_equal(end_as(place, "gone", ~0u, TASK_CANCELLED), 1);
     assert_int_equal(store_resume(place->store, "gone", &err), 0); /* it stays cancelled */
+    placement.phase = PLACEMENT_ENDED;                             /* what it had sent may arrive */
+    owe(place, "over", "https://example.com/late");
+    OK(store_set_placement(place->store, "over", &placement, &err) == 0, &err);
+    assert_int_equal(end_as(place, "over", ~0u, TASK_FAILED), 1);
+    AUTO(strlist) struct strlist again = STRLIST_INIT;
+    OK(store_lost(place->store, 0, 10, &again, &err) == 0, &err);
+    assert_int_equal(again.count, 1);
+    assert_string_equal(again.items[0], "over");
+    assert_int_equal(store_resume(place->store, "over", &err), 1);
 }
 
 /* One transaction ends the task and makes the webhook due. */
