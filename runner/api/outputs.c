@@ -1,4 +1,5 @@
 /* Outputs of a task: the list, or one file (with ranges). */
+#include "base/beneath.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -9,12 +10,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LIST_BYTES_MAX (16u << 20)
@@ -26,9 +25,7 @@
  * reached. */
 int outputs_open_below(int dir, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)(flags | O_NONBLOCK | O_CLOEXEC),
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+    return beneath_open(dir, path, flags | O_NONBLOCK, 0, BENEATH_NO_LINKS);
 }
 
 char *outputs_keep_dir(const struct api *api, const char *id)

@@ -2,6 +2,7 @@
 #include "runner/box/box_private.h"
 
 #include "base/check.h"
+#include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -225,7 +226,7 @@ _Noreturn void box_become_bash(const struct box *box, char *const argv[], const 
             close_range((unsigned)next, (unsigned)fds[i].to - 1, 0);
         next = fds[i].to + 1;
     }
-    close_range((unsigned)next, ~0U, 0);
+    fd_close_from(next);
     if ((isatty(0) && ioctl(0, TIOCSCTTY, 0)) ||
         (chdir(place) && chdir("/workspace") && chdir("/")))
         _exit(127);

@@ -2,18 +2,17 @@
  * box_private.h. */
 #include "runner/box/box_private.h"
 
+#include "base/beneath.h"
 #include "base/path.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,10 +105,7 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
 {
     if (!(flags & O_PATH)) /* It cannot be combined with other flags. */
         flags |= O_NONBLOCK | O_NOCTTY;
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
-                           .mode = (flags & O_CREAT) ? mode : 0,
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    int fd = (int)syscall(SYS_openat2, work->root, path, &how, sizeof(how));
+    int fd = beneath_open(work->root, path, flags, mode, BENEATH_ROOT);
     return fd < 0 ? box_path_error(path, err) : fd;
 }
 

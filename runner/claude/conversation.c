@@ -158,7 +158,7 @@ static int put_in_place(const char *fresh, const char *place, struct err *err)
 {
     if (rename(fresh, place) == 0)
         return file_sync_directory(place, err);
-    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE))
+    if (path_exchange(fresh, place))
         return err_sys(err, "cannot keep '%s'", place);
     return file_sync_directory(place, err) || path_remove_tree(fresh, err) ? -1 : 0;
 }

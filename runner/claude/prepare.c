@@ -224,7 +224,7 @@ static void tell(struct task_run *run, const char *subtype, const char *command,
 /* Opens a file without a name. Output beyond what is shown stays on disk while the command runs. */
 static int open_output(struct task_run *run)
 {
-    return open(task_run_dir(run), O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+    return file_nameless(task_run_dir(run), O_APPEND);
 }
 
 /* Commands that run as Claude does. */

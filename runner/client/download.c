@@ -161,11 +161,7 @@ int upload_file(const struct settings *settings, const char *path, const char *f
 int temporary_open(struct err *err)
 {
     const char *dir = getenv("TMPDIR");
-    AUTO(str) char *name = NULL;
     dir = dir && *dir ? dir : "/var/tmp";
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && asprintf(&name, "%s/claude-runner-XXXXXX", dir) > 0 &&
-        (fd = mkostemp(name, O_CLOEXEC)) >= 0)
-        unlink(name);
+    int fd = file_nameless(dir, 0);
     return fd < 0 ? err_sys(err, "cannot write below %.100s", dir) : fd;
 }

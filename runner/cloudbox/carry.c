@@ -1,5 +1,6 @@
 #include "runner/cloudbox/carry.h"
 
+#include "base/beneath.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -10,12 +11,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
@@ -110,7 +109,7 @@ static ssize_t read_piece(void *data, size_t max, void *arg, struct err *err)
 /* An object in a file without a name, at its beginning. */
 static int fetch(const struct carry_place *place, const char *name, int *ret_fd, struct err *err)
 {
-    AUTO(fd) int fd = open(place->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    AUTO(fd) int fd = file_nameless(place->dir, 0);
     struct fetching fetching = {place, fd};
     const struct storage_sink sink = {.write = keep_piece, .stop = is_stopped, .arg = &fetching};
     if (fd < 0)
@@ -129,10 +128,8 @@ static int open_above(int box, const char *path, const char **ret_name)
 {
     const char *slash = strrchr(path, '/');
     AUTO(str) char *above = slash ? strndup(path, (size_t)(slash - path)) : NULL;
-    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     *ret_name = slash ? slash + 1 : path;
-    return above ? (int)syscall(SYS_openat2, box, above, &how, sizeof(how)) : -1;
+    return above ? beneath_open(box, above, O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS) : -1;
 }
 
 static void remove_one(int box, const char *path)

@@ -216,7 +216,7 @@ static int get_one(const char *input, const char *hash, void *arg)
     bool made;
     int64_t size;
     char name[FOLDER_NAME_SIZE];
-    AUTO(fd) int fd = open(m->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    AUTO(fd) int fd = file_nameless(m->dir, 0);
     AUTO(fd) int had = input_open(m->inputs, hash, &size, m->err);
     if (had >= 0) /* It was fetched under another name for the same task. */
         return 0;

@@ -136,7 +136,7 @@ static int fetch(const struct cloud *cloud, const char *object, const char *file
 /* Exchanges the directories: a crash leaves the old conversation or the new one. */
 static int put_in_place(const char *fresh, const char *place, struct err *err)
 {
-    if (rename(fresh, place) && renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE))
+    if (rename(fresh, place) && path_exchange(fresh, place))
         return err_sys(err, "cannot keep '%s'", place);
     return file_sync_directory(place, err);
 }

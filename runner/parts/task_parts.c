@@ -455,12 +455,20 @@ static int check_egress(const struct config *config, bool gate, const struct jai
         host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
 }
 
-/* A user for each task, where there are no namespaces to keep them apart. */
+/* Whether tasks that have one user can reach each other's processes or files. Namespaces alone keep
+ * only processes apart in tier restricted. */
+static bool are_together(const struct jail_host *host, enum jail_tier tier)
+{
+    return !host->has[JAIL_HAS_NAMESPACES] ||
+           (tier == JAIL_RESTRICTED && !host->has[JAIL_HAS_LANDLOCK]);
+}
+
+/* A user for each task, where nothing else keeps them apart. */
 static int make_users(struct runner *runner, const struct config *config,
                       const struct jail_host *host, struct err *err)
 {
     unsigned first, last;
-    if (!host->has[JAIL_HAS_USER] || host->has[JAIL_HAS_NAMESPACES] ||
+    if (!host->has[JAIL_HAS_USER] || !are_together(host, runner->walls.tier) ||
         !config_uids(config, &first, &last))
         return 0;
     runner->walls.users = users_new(first, last, err);

@@ -30,7 +30,7 @@ void spool_add(struct spool *spool, const char *dir, const char *data, size_t le
         return;
     }
     if (spool->fd < 0) {
-        spool->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        spool->fd = file_nameless(dir, 0);
         if (spool->fd < 0 || fd_write_all(spool->fd, spool->head.data, spool->head.len)) {
             spool->truncated = true;
             return;

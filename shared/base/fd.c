@@ -24,6 +24,12 @@ void fd_close(int *fd)
     *fd = -1;
 }
 
+/* Not up to UINT_MAX: gVisor refuses (EINVAL) what no descriptor can be. */
+int fd_close_from(int lowest)
+{
+    return close_range((unsigned)lowest, INT_MAX, 0);
+}
+
 int fd_write_all(int fd, const void *data, size_t len)
 {
     const char *p = data;
@@ -135,6 +141,24 @@ int file_sync_directory(const char *path, struct err *err)
     if (fd < 0 || fsync(fd))
         return err_sys(err, "cannot sync the directory of '%s'", path);
     return 0;
+}
+
+/* Where a file system has no files that never had a name (gVisor's have not), the name is removed
+ * at once. */
+int file_nameless(const char *dir, int flags)
+{
+    char path[PATH_MAX];
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
+    if (fd >= 0 || (errno != EISDIR && errno != EOPNOTSUPP))
+        return fd;
+    if (snprintf(path, sizeof(path), "%s/.nameless-XXXXXX", dir) >= (int)sizeof(path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(path, O_CLOEXEC | flags);
+    if (fd >= 0)
+        unlink(path);
+    return fd;
 }
 
 static int write_synced(const char *path, const void *data, size_t len, mode_t mode,

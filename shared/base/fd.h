@@ -20,6 +20,9 @@ static inline void auto_fd(int *fd)
     fd_close(fd);
 }
 
+/* Closes every descriptor from `lowest` on. Returns 0, or -1 with errno. */
+int fd_close_from(int lowest);
+
 /* Writes everything, going on after signals and short writes. Returns 0, or -1 with errno. */
 int fd_write_all(int fd, const void *data, size_t len);
 int fd_pwrite_all(int fd, const void *data, size_t len, off_t at);
@@ -37,6 +40,10 @@ int fd_read_all(int fd, struct buf *out, struct err *err);
 /* Appends a regular file's content; ERR_NOT_FOUND when there is none, ERR_INVALID when it is
  * something else than a regular file. FIFOs and devices are never waited for. */
 int file_read(const char *path, struct buf *out, struct err *err);
+
+/* Makes a file without a name on the file system of `dir`; `flags` are added to O_RDWR. Returns its
+ * descriptor, or -1 with errno. */
+int file_nameless(const char *dir, int flags);
 
 /* Replaces a file so that a reader or a crash meets the old content or the new, never a mixture:
  * temporary file beside it, fsync, rename, fsync of the directory. */

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,20 @@ static int remove_below(int top, dev_t dev)
         at = next;
     }
     return -1;
+}
+
+int path_exchange(const char *fresh, const char *place)
+{
+    char aside[PATH_MAX];
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (snprintf(aside, sizeof(aside), "%s.aside", fresh) >= (int)sizeof(aside)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return rename(place, aside) || rename(fresh, place) || rename(aside, fresh) ? -1 : 0;
 }
 
 int path_remove_tree(const char *path, struct err *err)

@@ -34,6 +34,10 @@ void path_spread(const char *path);
  * A missing path is fine. */
 int path_remove_tree(const char *path, struct err *err);
 
+/* Exchanges two paths of one file system. Returns 0, or -1 with errno. Where the file system cannot
+ * do so in one step (gVisor's), a crash may leave only `fresh`. */
+int path_exchange(const char *fresh, const char *place);
+
 /* chown of one path, not following a link. */
 int path_own(const char *path, uid_t uid, gid_t gid, struct err *err);
 

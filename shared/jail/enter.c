@@ -152,11 +152,15 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
 
 /* --- shutting ------------------------------------------------------------------------------ */
 
+/* Leaves alone what is low enough already: gVisor refuses to set some limits, which are 0 there. */
 static int set_limit(int resource, uint64_t value, struct err *err, const char *name)
 {
     struct rlimit now, wanted = {value, value};
-    if (getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max < wanted.rlim_max)
+    if (getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max <= wanted.rlim_max) {
+        if (now.rlim_cur == now.rlim_max)
+            return 0;
         wanted.rlim_cur = wanted.rlim_max = now.rlim_max; /* Only root can raise it. */
+    }
     return setrlimit((__rlimit_resource_t)resource, &wanted) ? jail_fail(err, "limit of %s", name)
                                                              : 0;
 }

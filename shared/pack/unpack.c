@@ -1,6 +1,7 @@
 #include "pack/unpack.h"
 
 #include "base/auto.h"
+#include "base/beneath.h"
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/fd.h"
@@ -10,13 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -302,9 +301,7 @@ static int refuse(const char *name, struct err *err)
 
 static int open_beneath(int dir, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+    return beneath_open(dir, path, flags, 0, BENEATH_NO_LINKS);
 }
 
 /* True for a relative path of any bytes without empty, '.' or '..' parts. */

@@ -1,12 +1,12 @@
 #include "proc/init.h"
 
+#include "base/beneath.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "proc/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -69,13 +69,11 @@ static _Noreturn void fail(int report, const char *step)
  * entered. */
 static int enter_place(const struct plan *plan)
 {
-    struct open_how how = {.flags = O_DIRECTORY | O_PATH | O_CLOEXEC,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     if (chdir(plan->cwd))
         return -1;
     if (!plan->below || !plan->below[0])
         return 0;
-    int below = (int)syscall(SYS_openat2, AT_FDCWD, plan->below, &how, sizeof(how));
+    int below = beneath_open(AT_FDCWD, plan->below, O_DIRECTORY | O_PATH, 0, BENEATH_STAY);
     return below < 0 ? -1 : fchdir(below);
 }
 
@@ -108,7 +106,7 @@ static _Noreturn void program_run(const struct plan *plan, struct jail *jail,
     umask(022);
     if (jail_shut(jail, &err)) /* Its control groups are open descriptors. */
         fail_with(3, err.sys, err.msg);
-    if (close_range(4, ~0U, 0))
+    if (fd_close_from(4))
         fail(3, "descriptors");
     reset_signals(); /* Not earlier: in a process with threads, changing the user needs a signal. */
     if (enter_place(plan))

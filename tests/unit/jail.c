@@ -11,13 +11,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -486,6 +491,51 @@ static void a_jail_sees_what_was_mounted_or_replaced_before_it(void **state)
     assert_int_equal(status, 0);
 }
 
+/* --- a kernel that sets fewer limits -------------------------------------------------------- */
+
+/* Acts like gVisor, where these limits are low and whoever sets one is refused. */
+static bool freeze_limits(void)
+{
+    static const struct rlimit low = {0, 0};
+    enum { NR = offsetof(struct seccomp_data, nr), ARGS = offsetof(struct seccomp_data, args) };
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NR),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGS + 16), /* the new value's address */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGS + 8),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, RLIMIT_SIGPENDING, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {COUNT_OF(filter), filter};
+    for (int i = RLIMIT_SIGPENDING; i <= RLIMIT_RTPRIO; i++)
+        if (setrlimit((__rlimit_resource_t)i, &low))
+            return false;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
+           setrlimit(RLIMIT_NICE, &low) && errno == EPERM;
+}
+
+static void limits_that_are_low_are_not_set_again(void **state)
+{
+    int status;
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct jail_host frozen;
+        if (!freeze_limits())
+            _exit(1);
+        jail_probe(&frozen);
+        if (frozen.tier != host.tier)
+            print_error("%s, for %s\n", jail_tier_name((enum jail_tier)frozen.tier),
+                        frozen.why_tier);
+        _exit(frozen.tier == host.tier ? 0 : 2);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -501,6 +551,7 @@ int main(void)
         cmocka_unit_test(a_template_makes_what_the_steps_make),
         cmocka_unit_test(what_is_mounted_for_a_jail_is_seen_by_it_alone),
         cmocka_unit_test(a_jail_sees_what_was_mounted_or_replaced_before_it),
+        cmocka_unit_test(limits_that_are_low_are_not_set_again),
     };
     jail_probe(&host);
     return cmocka_run_group_tests_name("jail", tests, NULL, NULL);

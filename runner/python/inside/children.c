@@ -107,7 +107,7 @@ static _Noreturn void child_run(struct walls *walls, const int fds[CHILD_FDS], i
     if (walls_enter(walls, &err))
         give_up(&err);
     close_range(3, CONTROL_FD - 1, 0);
-    close_range(CONTROL_FD + 1, ~0U, 0);
+    fd_close_from(CONTROL_FD + 1);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     embed_after_clone_child();
