@@ -298,6 +298,8 @@ static int set_v1(int which, const char *dir, const struct jail_policy *policy)
             return -1;
         (void)limit(dir, "memory.memsw.limit_in_bytes", true, bytes);
         (void)limit(dir, "memory.swappiness", true, 0);
+        /* The queues of internet sockets are counted apart, and only when they have a limit. */
+        (void)limit(dir, "memory.kmem.tcp.limit_in_bytes", true, bytes);
     }
     if (which == 1 && policy->pids_max > 0)
         return limit(dir, "pids.max", false, policy->pids_max);
