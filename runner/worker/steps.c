@@ -340,14 +340,15 @@ static const char *reason_of(const struct err *err)
  * test. */
 static void fence(struct job *job)
 {
-    struct err err;
+    struct err err = ERR_INIT;
     uid_t uid = job->runner.claude.uid;
     if (!getenv("CLOUD_RUN_EXECUTION") || getenv("GCE_METADATA_HOST"))
         return;
     job->fenced = uid != geteuid() && jail_fence(uid, &err) == 0;
     if (!job->fenced)
-        log_warn("job", "tasks can ask the metadata server: %s",
-                 uid == geteuid() ? "they run as the job's user" : err.msg);
+        log_warn("job", "tasks can ask the metadata server: %s%s%s",
+                 uid == geteuid() ? "they run as the job's user" : err.msg, err.sys ? ": " : "",
+                 err.sys ? strerror(err.sys) : "");
 }
 
 static bool prepare(struct job *job, struct err *err)
