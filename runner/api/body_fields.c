@@ -122,6 +122,10 @@ static void read_member(const struct json *member, const struct names *names,
             request_errors_add(errors, ERR_INVALID, json_name(member), text);
         return;
     }
+    if (errors->count == REQUEST_ERRORS_MAX) { /* Only counted: comparing names takes time. */
+        errors->more++;
+        return;
+    }
     const char *nearest = str_nearest(json_name(member), name_at, &copy);
     snprintf(text, sizeof(text), "unknown field '%.60s'%s%s%s", json_name(member),
              nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
@@ -153,7 +157,7 @@ struct json *body_read(struct http_request *req, const struct field *fields, siz
     }
     if (text.len == 0)
         buf_adds(&text, "{}");
-    struct json *body = json_parse(buf_str(&text), text.len, &err);
+    struct json *body = json_parse_within(buf_str(&text), text.len, REQUEST_VALUES_MAX, &err);
     if (body && json_type(body) != JSON_OBJECT) {
         err_set(&err, ERR_INVALID, "the body must be a JSON object");
         json_free(body);

@@ -19,7 +19,8 @@
 bool pyrunner_takes(const struct buf *body)
 {
     struct err ignored;
-    AUTO(json) struct json *root = json_parse(buf_str(body), body->len, &ignored);
+    AUTO(json)
+    struct json *root = json_parse_within(buf_str(body), body->len, REQUEST_VALUES_MAX, &ignored);
     static const char *const own[] = {"code", "timeout", "memory_limit", "auto_print"};
     if (!root)
         return !strstr(buf_str(body), "\"prompt\"");
@@ -260,7 +261,8 @@ static void refuse_json(struct details *details, const struct err *why)
 static void decode(const struct buf *body, struct python_request *request, struct details *details)
 {
     struct err err;
-    AUTO(json) struct json *root = json_parse(buf_str(body), body->len, &err);
+    AUTO(json)
+    struct json *root = json_parse_within(buf_str(body), body->len, REQUEST_VALUES_MAX, &err);
     if (!root) {
         refuse_json(details, &err);
         return;

@@ -174,8 +174,9 @@ static bool begin_fields(struct http_request *req, struct fields *fields, struct
         return false;
     }
     bool empty = optional && body->len == 0;
-    fields->root = empty ? json_parse("{}", 2, &fields->err)
-                         : json_parse(buf_str(body), body->len, &fields->err);
+    fields->root =
+        empty ? json_parse("{}", 2, &fields->err)
+              : json_parse_within(buf_str(body), body->len, REQUEST_VALUES_MAX, &fields->err);
     if (fields->root && json_type(fields->root) == JSON_OBJECT)
         return true;
     if (fields->root)

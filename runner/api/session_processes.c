@@ -223,7 +223,7 @@ void process_get(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"wait", NULL};
     struct api *api = arg;
-    pid_t pid;
+    pid_t pid = 0;
     int64_t seconds = 0;
     if (query_refused(req, known) || query_number(req, "wait", WAIT_MAX_S, &seconds) ||
         !find_pid(req, &pid))

@@ -16,6 +16,13 @@ static void set_reason(struct task_outcome *outcome, const char *reason, const c
 {
     snprintf(outcome->reason, sizeof(outcome->reason), "%s", reason);
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
+    if (strcmp(reason, "login_required") == 0)
+        return;
+    /* Published callers take this word, anywhere in an error, for a lost login; and what Claude or
+     * a program said, which may be quoted here, is about anything. */
+    static const char word[] = "OAuth", other[] = "login";
+    for (char *at = outcome->error; (at = strstr(at, word)); at += sizeof(other) - 1)
+        memcpy(at, other, sizeof(other) - 1);
 }
 
 /* The outcome when the runner ended the program. */

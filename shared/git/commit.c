@@ -73,10 +73,11 @@ static int take_delta(git_repository *repo, git_index *index, const git_diff_del
 {
     git_index_entry entry = {0};
     const char *path = delta->new_file.path;
-    if (delta->status == GIT_DELTA_DELETED)
-        return git_index_remove(index, delta->old_file.path, 0)
-                   ? lib_err(err, "cannot take a file out")
-                   : 0;
+    if (delta->status == GIT_DELTA_DELETED) {
+        int rc = git_index_remove(index, delta->old_file.path, 0);
+        /* A file that took the place of a directory has taken out what was in that already. */
+        return rc && rc != GIT_ENOTFOUND ? lib_err(err, "cannot take a file out") : 0;
+    }
     entry.path = path;
     entry.mode = delta->new_file.mode;
     if (entry.mode == GIT_MODE_SUBMODULE)

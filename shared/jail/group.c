@@ -146,7 +146,9 @@ static bool in_container(void)
            (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0);
 }
 
-/* Turns the controllers on for the children of a v2 group; *ret_on says which of them are on. */
+/* Turns the controllers on for the children of a v2 group; *ret_on says which of them are on.
+ * Without the first the others stay off: a group that has processes of its own refuses memory, but
+ * takes the others, and from then on its children can't have processes. */
 static bool turn_on(const char *dir, unsigned *ret_on)
 {
     AUTO(buf) struct buf on = BUF_INIT(4096);
@@ -154,7 +156,8 @@ static bool turn_on(const char *dir, unsigned *ret_on)
     for (int i = 0; i < GROUP_DIRS; i++) {
         char word[16];
         snprintf(word, sizeof(word), "+%s", controllers[i]);
-        (void)write_at(dir, "cgroup.subtree_control", word);
+        if (write_at(dir, "cgroup.subtree_control", word) && i == 0)
+            return false;
     }
     if (read_at(dir, "cgroup.subtree_control", &on))
         return false;
@@ -295,6 +298,8 @@ static int set_v1(int which, const char *dir, const struct jail_policy *policy)
             return -1;
         (void)limit(dir, "memory.memsw.limit_in_bytes", true, bytes);
         (void)limit(dir, "memory.swappiness", true, 0);
+        /* The queues of internet sockets are counted apart, and only when they have a limit. */
+        (void)limit(dir, "memory.kmem.tcp.limit_in_bytes", true, bytes);
     }
     if (which == 1 && policy->pids_max > 0)
         return limit(dir, "pids.max", false, policy->pids_max);

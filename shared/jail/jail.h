@@ -211,10 +211,18 @@ int jail_shut(struct jail *jail, struct err *err);
 /* Limits that were met. */
 enum jail_exceeded { JAIL_MEMORY = 1, JAIL_PIDS = 2, JAIL_DISK = 4 };
 
+/* When a look is ended early: as soon as `fd` is readable or closed by its peer (-1: never), or at
+ * `until_ms` (clock_mono_ms(); INT64_MAX: never). */
+struct jail_stop {
+    int fd;
+    int64_t until_ms;
+};
+
 /* The limits that have been met so far, as bits. `root` is the pid whose descendants are the tree:
  * without control groups their memory is summed up. Call in the process that called jail_open(), or
- * in a clone of it. */
-unsigned jail_look(struct jail *jail, pid_t root);
+ * in a clone of it. A look takes as long as the tree makes it; one that `stop` ended (NULL: none
+ * is) tells what it has found and begins anew the next time. */
+unsigned jail_look(struct jail *jail, pid_t root, const struct jail_stop *stop);
 
 /* How often jail_look() should be called while the tree runs; -1: never needed. */
 int jail_look_every_ms(const struct jail *jail);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +29,27 @@
 #define ENTRIES_BYTES 2048 /* read at once, on the stack of each level */
 #define UNLINKED_MAX 512   /* files that are told apart */
 #define FILE_BYTES 1024    /* that a file costs beside its content */
+#define TABLE_SHARE 512    /* a table of eight bytes a page, beside pages of four KiB */
+
+/* True when the look is to end now. Each step of one may take long: a program chooses how many
+ * processes and files there are, and one that forks without end keeps others from its maps. */
+static bool is_over(const struct jail_stop *stop)
+{
+    if (!stop)
+        return false;
+    struct pollfd wait = {.fd = stop->fd, .events = POLLIN};
+    return poll(&wait, 1, 0) > 0 || clock_mono_ms() >= stop->until_ms;
+}
 
 /* --- the processes of a tree ----------------------------------------------------------------- */
 
 /* Who looks at the processes of a tree, and what it has found. */
 struct visitor {
     void (*visit)(const char *pid, struct visitor *visitor);
+    const struct jail_stop *stop; /* borrowed, or NULL */
+    bool stopped;
     int64_t sum;
+    int64_t tables_most; /* what the tables of all pages can take at most */
     size_t seen_count;
     struct {
         dev_t dev;
@@ -55,6 +70,9 @@ static void visit_branches(int tasks, const char *thread, int depth, struct visi
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     text[n > 0 ? n : 0] = '\0';
     for (char *pid = strtok_r(text, " ", &save); pid; pid = strtok_r(NULL, " ", &save)) {
+        visitor->stopped = visitor->stopped || is_over(visitor->stop);
+        if (visitor->stopped)
+            return;
         visitor->visit(pid, visitor);
         visit_tree((pid_t)strtol(pid, NULL, 10), depth + 1, visitor);
     }
@@ -115,12 +133,13 @@ static void visit_files(const char *pid, struct visitor *visitor)
     add_unlinked(pid, "map_files", visitor); /* Only root may look there. */
 }
 
-/* What the tree keeps on disk in files that it has removed and still has open. */
-static int64_t unlinked_bytes(pid_t root)
+/* What the tree keeps on disk in files that it has removed and still has open; -1 when the look was
+ * ended before all were seen. */
+static int64_t unlinked_bytes(pid_t root, const struct jail_stop *stop)
 {
-    struct visitor visitor = {.visit = visit_files};
+    struct visitor visitor = {.visit = visit_files, .stop = stop};
     visit_tree(root, 0, &visitor);
-    return visitor.sum;
+    return visitor.stopped ? -1 : visitor.sum;
 }
 
 /* --- disk ---------------------------------------------------------------------------------- */
@@ -141,10 +160,17 @@ int counted_open(struct jail *jail, struct err *err)
 
 /* Directories that are too deep to be looked into on the way: they are when that is done. */
 struct later {
+    const struct jail_stop *stop; /* borrowed, or NULL */
+    bool stopped;
     int fds[DEEP_MAX];
     int count;
     bool full;
 };
+
+static bool has_stopped(struct later *later)
+{
+    return later->stopped = later->stopped || is_over(later->stop);
+}
 
 static int64_t sum_up(int dir, int64_t enough, int depth, struct later *later);
 
@@ -179,7 +205,7 @@ static int64_t sum_up(int dir, int64_t enough, int depth, struct later *later)
     char room[ENTRIES_BYTES] __attribute__((aligned(8)));
     int64_t sum = 0;
     ssize_t n;
-    while (sum <= enough && (n = getdents64(dir, room, sizeof(room))) > 0) {
+    while (sum <= enough && !has_stopped(later) && (n = getdents64(dir, room, sizeof(room))) > 0) {
         for (ssize_t at = 0; sum <= enough && at < n;) {
             const struct dirent64 *entry = (const void *)(room + at);
             at += entry->d_reclen;
@@ -189,10 +215,11 @@ static int64_t sum_up(int dir, int64_t enough, int depth, struct later *later)
     return sum;
 }
 
-/* The same of a whole tree. One that is many times too deep counts as more than enough. */
-static int64_t sum_up_all(int at, int64_t enough)
+/* The same of a whole tree; -1 when the look was ended before. One that is many times too deep
+ * counts as more than enough. */
+static int64_t sum_up_all(int at, int64_t enough, const struct jail_stop *stop)
 {
-    struct later later = {.count = 0};
+    struct later later = {.stop = stop};
     AUTO(fd) int top = openat(at, ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int64_t sum = sum_up(top, enough, 0, &later);
     while (later.count > 0) {
@@ -200,6 +227,8 @@ static int64_t sum_up_all(int at, int64_t enough)
         if (sum <= enough)
             sum += sum_up(below, enough - sum, 0, &later);
     }
+    if (later.stopped && sum <= enough)
+        return -1;
     return later.full && sum <= enough && enough < INT64_MAX ? enough + 1 : sum;
 }
 
@@ -223,7 +252,19 @@ static bool is_stale(const struct disk *disk, int64_t now, int64_t limit)
            (disk->limit_bytes > limit && -lost >= disk->used_bytes - limit);
 }
 
-static bool disk_exceeded(struct jail *jail, pid_t root)
+/* Sums up what the tree has on disk, up to `enough`; -1 when the look was ended before. */
+static int64_t sum_up_disk(const struct disk *disk, int64_t enough, pid_t root,
+                           const struct jail_stop *stop)
+{
+    int64_t sum = 0, more;
+    for (int i = 0; i < disk->count; i++, sum += more)
+        if ((more = sum_up_all(disk->fds[i], enough - sum, stop)) < 0)
+            return -1;
+    more = unlinked_bytes(root, stop);
+    return more < 0 && sum <= enough ? -1 : sum + (more > 0 ? more : 0);
+}
+
+static bool disk_exceeded(struct jail *jail, pid_t root, const struct jail_stop *stop)
 {
     struct disk *disk = &jail->disk;
     const int64_t limit = (int64_t)jail->policy.disk_mb << 20;
@@ -236,10 +277,10 @@ static bool disk_exceeded(struct jail *jail, pid_t root)
     bool first = !disk->known;
     int64_t enough = !first ? disk->limit_bytes : more > 0 ? INT64_MAX : limit;
     int64_t began_ms = clock_mono_ms();
-    disk->used_bytes = 0;
-    for (int i = 0; i < disk->count; i++)
-        disk->used_bytes += sum_up_all(disk->fds[i], enough - disk->used_bytes);
-    disk->used_bytes += unlinked_bytes(root);
+    int64_t used = sum_up_disk(disk, enough, root, stop);
+    if (used < 0)
+        return false;
+    disk->used_bytes = used;
     disk->free_bytes = now;
     disk->known = true;
     disk->until_ms = clock_mono_ms() + SUM_FOR_MS + SUM_SHARE * (clock_mono_ms() - began_ms);
@@ -252,46 +293,63 @@ static bool disk_exceeded(struct jail *jail, pid_t root)
 
 /* --- memory without control groups ---------------------------------------------------------- */
 
-/* A process's private resident memory, in KiB. */
-static int64_t resident_kib(const char *pid)
+/* Reads a file of a process as text; "" when the process has ended. */
+static void read_text(const char *pid, const char *file, char *text, size_t size)
 {
-    char path[64], text[128];
-    char *at = text, *end = text;
-    int64_t resident = 0;
-    snprintf(path, sizeof(path), "/proc/%.16s/statm", pid);
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%.16s/%s", pid, file);
     AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
     text[n > 0 ? n : 0] = '\0';
-    for (int i = 0; i < 2; i++, at = end) {
-        resident = strtoll(at, &end, 10);
-        if (end == at)
-            return 0;
-    }
-    return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+/* Adds a process's resident memory, in KiB. */
 static void visit_memory(const char *pid, struct visitor *visitor)
 {
-    visitor->sum += resident_kib(pid);
+    const int64_t page_kib = sysconf(_SC_PAGESIZE) / 1024;
+    char text[128], *resident, *end;
+    read_text(pid, "statm", text, sizeof(text));
+    int64_t pages = strtoll(text, &resident, 10);
+    if (resident == text)
+        return;
+    visitor->sum += strtoll(resident, &end, 10) * page_kib;
+    visitor->tables_most += pages * page_kib / TABLE_SHARE;
 }
 
-static bool memory_exceeded(const struct jail *jail, pid_t root)
+/* Adds what the tables of a process's pages take, in KiB: reading untouched memory makes tables
+ * that lead to one page of zeros, which is not resident. */
+static void visit_tables(const char *pid, struct visitor *visitor)
 {
+    static const char word[] = "\nVmPTE:";
+    char text[2048];
+    read_text(pid, "status", text, sizeof(text));
+    const char *at = strstr(text, word);
+    if (at)
+        visitor->sum += strtoll(at + sizeof(word) - 1, NULL, 10);
+}
+
+static bool memory_exceeded(const struct jail *jail, pid_t root, const struct jail_stop *stop)
+{
+    const int64_t limit_kib = (int64_t)jail->policy.memory_mb * 1024;
     if (jail->policy.memory_mb == 0 || jail->group.memory_events >= 0)
         return false;
-    struct visitor visitor = {.visit = visit_memory};
+    struct visitor visitor = {.visit = visit_memory, .stop = stop};
     visit_tree(root, 0, &visitor);
-    return visitor.sum > (int64_t)jail->policy.memory_mb * 1024;
+    if (visitor.sum > limit_kib || visitor.sum + visitor.tables_most <= limit_kib)
+        return visitor.sum > limit_kib;
+    visitor.visit = visit_tables; /* Dearer to read: only when it may matter. */
+    visit_tree(root, 0, &visitor);
+    return visitor.sum > limit_kib;
 }
 
 /* --- both ----------------------------------------------------------------------------------- */
 
-unsigned jail_look(struct jail *jail, pid_t root)
+unsigned jail_look(struct jail *jail, pid_t root, const struct jail_stop *stop)
 {
     unsigned met = group_look(&jail->group);
-    if (memory_exceeded(jail, root))
+    if (memory_exceeded(jail, root, stop))
         met |= JAIL_MEMORY;
-    if (disk_exceeded(jail, root))
+    if (disk_exceeded(jail, root, stop))
         met |= JAIL_DISK;
     return met;
 }

@@ -244,10 +244,14 @@ static void listen_to_daemon(struct init *init)
 }
 
 /* Ends a tree that uses more memory or disk than allowed. One that has reached its number of
- * processes goes on. */
+ * processes goes on. The daemon's word, and the time to kill, do not wait for a look. */
 static void heed_limits(struct init *init)
 {
-    init->met |= jail_look(init->jail, getpid());
+    const struct jail_stop stop = {
+        .fd = init->control, .until_ms = init->phase == RUNNING ? INT64_MAX : init->deadline_ms};
+    if (init->phase == KILLING)
+        return;
+    init->met |= jail_look(init->jail, getpid(), &stop);
     if (init->met & (JAIL_MEMORY | JAIL_DISK))
         enter_phase(init, KILLING);
 }
@@ -349,7 +353,7 @@ _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fd
         close(kept[i]);
     say(init.control, WIRE_RUNNING, 0, 0, NULL);
     supervise(&init);
-    init.met |= jail_look(jail, getpid());
+    init.met |= jail_look(jail, getpid(), NULL);
     if (init.control >= 0)
         say(init.control, WIRE_ENDED, init.leftover, (int64_t)init.met, NULL);
     _exit(0);

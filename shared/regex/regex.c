@@ -1,7 +1,7 @@
 #include "regex/regex.h"
 
 #include "base/check.h"
-#include "regex/python.h"
+#include "regex/spelling.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -39,7 +39,7 @@ static int compile(struct regex *match, const char *pattern, struct err *err)
     PCRE2_SIZE at;
     bool ascii;
     AUTO(buf) struct buf spelled = BUF_INIT(SPELLED_BYTES_MAX);
-    if (python_spelled(pattern, &spelled, &ascii))
+    if (spelling_of(pattern, &spelled, &ascii))
         return err_set(err, ERR_INVALID, "the pattern is too long");
     pcre2_compile_context *lines = pcre2_compile_context_create(NULL);
     if (!lines)

@@ -1,6 +1,6 @@
 /* Any pattern is compiled or refused; its spelling for PCRE2 has no NUL and is not much longer. */
 #include "regex/regex.h"
-#include "regex/python.h"
+#include "regex/spelling.h"
 
 #include "base/auto.h"
 
@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(pattern, data, size);
     pattern[size] = '\0';
     size = strlen(pattern);
-    if (python_spelled(pattern, &spelled, &ascii) || spelled.len > 2 * size + 16 ||
+    if (spelling_of(pattern, &spelled, &ascii) || spelled.len > 2 * size + 16 ||
         strlen(buf_str(&spelled)) != spelled.len)
         abort();
     if (size > COMPILED_MAX)

@@ -139,6 +139,29 @@ static void sizes_have_their_limits(void **state)
     }
 }
 
+/* A tree of values takes many times the bytes of its text: their number has a limit everywhere. */
+static void bodies_of_many_values_are_refused_on_every_route(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/execute", "/run", "/exec", "/sessions", "/python"};
+    static const char before[] = "{\"metadata\":[", after[] = "0]}";
+    const size_t count = 150000, len = sizeof(before) - 1 + 2 * count;
+    char *body = malloc(len + sizeof(after));
+    memcpy(body, before, sizeof(before));
+    for (size_t i = sizeof(before) - 1; i < len; i += 2)
+        memcpy(body + i, "0,", 2);
+    memcpy(body + len, after, sizeof(after));
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        struct reply *reply = runner_post(shared(), paths[i], body);
+        print_message("  %s: %d\n", paths[i], reply->status);
+        if (reply->status != 413 && reply->status != 422 && reply->status != 503)
+            fail_msg("%s: %d %s", paths[i], reply->status, reply->body);
+        assert_non_null(strstr(reply->body, reply->status == 503 ? "ython" : "100000"));
+        reply_free(reply);
+    }
+    free(body);
+}
+
 /* ---- the head ---- */
 
 static int status_of_head(size_t header_size)
@@ -248,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_cloud_that_is_not_configured_is_refused_by_name),
         cmocka_unit_test(snake_case_aliases_are_accepted),
         cmocka_unit_test(sizes_have_their_limits),
+        cmocka_unit_test(bodies_of_many_values_are_refused_on_every_route),
         cmocka_unit_test(heads_over_sixteen_kilobytes_are_431),
         cmocka_unit_test(wrong_methods_and_paths_say_what_is_right),
         cmocka_unit_test(request_ids_are_returned_when_they_are_sane),

@@ -128,6 +128,25 @@ static void a_refresh_says_whether_it_refreshed_and_how_the_login_is(void **stat
     api_free(tokens);
 }
 
+/* The edge worker looks for the word anywhere in `error`. */
+static void an_error_says_oauth_only_when_the_login_is_the_trouble(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"standin: error-exit-0 the page's OAuth and OAuth2 fail",
+                                          "standin: stderr-fail OAuth: no such module"};
+    for (size_t i = 0; i < COUNT(prompts); i++) {
+        struct reply *reply = runner_ran(shared(), prompts[i], "");
+        assert_json_bool(reply->json, "success", false);
+        assert_json_text(reply->json, "reason", "cli_error");
+        assert_non_null(strstr(json_text(reply->json, "error"), "login"));
+        assert_null(strstr(json_text(reply->json, "error"), "OAuth"));
+        reply_free(reply);
+    }
+    struct reply *reply = runner_ran(shared(), "standin: not-logged-in", "");
+    assert_memory_equal(json_text(reply->json, "error"), "OAuth", 5);
+    reply_free(reply);
+}
+
 /* --- health that is honest ------------------------------------------------------------------- */
 
 static bool is_reason(const struct runner *own, const char *reason)
@@ -455,6 +474,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(get_root_is_open_and_says_what_there_is),
         cmocka_unit_test(a_refused_credential_is_counted_with_its_task),
         cmocka_unit_test(a_refresh_says_whether_it_refreshed_and_how_the_login_is),
+        cmocka_unit_test(an_error_says_oauth_only_when_the_login_is_the_trouble),
         cmocka_unit_test(a_cli_that_does_not_start_is_a_reason_until_it_does),
         cmocka_unit_test(a_wrapper_shows_what_it_leads_to),
         cmocka_unit_test(a_network_that_is_down_is_a_reason),

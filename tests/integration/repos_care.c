@@ -355,6 +355,21 @@ static void what_claude_closed_is_committed_all_the_same(void **state)
     reply_free(reply);
 }
 
+static void a_directory_may_become_a_link_and_a_file_a_directory(void **state)
+{
+    (void)state;
+    need_host();
+    free(sh("git clone -q --bare o.git turned.git"));
+    struct reply *reply =
+        good(in("turned.git", "rm -r d; ln -s work d; rm f1; mkdir f1; echo x >f1/x", PUSH));
+    assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+    reply_free(reply);
+    char *said = sh("git -C turned.git ls-tree -r --name-only main d f1; git -C turned.git show"
+                    " main:d main:f1/x");
+    assert_string_equal(said, "d\nf1/x\nworkx\n");
+    free(said);
+}
+
 /* The contents of a bundle among the outputs, fetched into a clone of the repository. */
 static char *read_bundle(const cJSON *commit, const char *ref)
 {
@@ -412,6 +427,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_a_killed_runner_left_goes_however_it_resists),
         cmocka_unit_test(what_is_over_its_time_goes_and_nothing_else),
         cmocka_unit_test(what_claude_closed_is_committed_all_the_same),
+        cmocka_unit_test(a_directory_may_become_a_link_and_a_file_a_directory),
         cmocka_unit_test(a_commit_that_is_not_pushed_is_kept),
         cmocka_unit_test(a_branch_may_be_named_in_full),
     };

@@ -160,42 +160,43 @@ static void deleting_says_whether_there_was_anything(void **state)
     prints("ls /tmp/far", "y\n");
 }
 
+static const struct ask parts[] = {
+    {"PUT", "files/r", NULL, "0123456789", 201, "\"size\":10,\"etag\":\"", NULL},
+    {"GET", "files/r", NULL, NULL, 200, "Accept-Ranges: bytes", NULL},
+    {"GET", "files/r", "Range: bytes=2-4\r\n", NULL, 206, "234", NULL},
+    {"GET", "files/r", "Range: bytes=2-4\r\n", NULL, 206, "Content-Range: bytes 2-4/10", NULL},
+    {"GET", "files/r", "Range: bytes=-3\r\n", NULL, 206, "bytes 7-9/10", NULL},
+    {"GET", "files/r", "Range: bytes=-99\r\n", NULL, 206, "bytes 0-9/10", NULL},
+    {"GET", "files/r", "Range: bytes=7-\r\n", NULL, 206, "bytes 7-9/10", NULL},
+    {"GET", "files/r", "Range: bytes=7-99\r\n", NULL, 206, "bytes 7-9/10", NULL},
+    {"HEAD", "files/r", "Range: bytes=7-8\r\n", NULL, 206, "Content-Length: 2", NULL},
+    {"GET", "files/r", "Range: bytes=10-\r\n", NULL, 416, "Content-Range: bytes */10", NULL},
+    {"GET", "files/r", "Range: bytes=-0\r\n", NULL, 416, "bytes */10", NULL},
+    {"GET", "files/r", "Range: bytes=4-2\r\n", NULL, 200, "0123456789", NULL},
+    {"GET", "files/r", "Range: bytes=0-0,2-2\r\n", NULL, 200, "0123456789", NULL},
+    {"GET", "files/r", "Range: lines=0-1\r\n", NULL, 200, "0123456789", NULL},
+    {"GET", "files/r", "Range: Bytes=2-4\r\n", NULL, 206, "bytes 2-4/10", NULL},
+    {"GET", "files/r", "Range: bytes=7-99999999999999999999999\r\n", NULL, 206, "bytes 7-9/10",
+     NULL},
+    {"GET", "files/r", "Range: bytes=-99999999999999999999999\r\n", NULL, 206, "bytes 0-9/10",
+     NULL},
+    {"GET", "files/r", "Range: bytes=99999999999999999999999-\r\n", NULL, 416, "*/10", NULL},
+    {"PUT", "files/r", "Content-Range: bytes 0-0/10\r\n", "x", 400, "Content-Range", NULL},
+    {"GET", "files/r", "If-Range: \"x\"\r\nRange: bytes=0-1\r\n", NULL, 200, "0123456", NULL},
+    {"PUT", "files/r", "If-None-Match: *\r\n", "x", 412, "already", NULL},
+    {"PUT", "files/r", "If-Match: \"x\"\r\n", "x", 412, "If-Match", NULL},
+    {"PUT", "files/r?append=true", "If-Match: \"x\"\r\n", "x", 412, "If-Match", NULL},
+    {"PUT", "files/new/dir/f", "If-Match: *\r\n", "x", 412, "If-Match", NULL},
+    {"GET", "files?path=new", NULL, NULL, 404, NULL, NULL}, /* nothing was made for it */
+    {"GET", "files/r", "If-None-Match: *\r\n", NULL, 304, NULL, NULL},
+    {"PUT", "files/empty", NULL, "", 201, "\"size\":0", NULL},
+    {"GET", "files/empty", NULL, NULL, 200, "Content-Length: 0", NULL},
+    {"GET", "files/empty", "Range: bytes=0-\r\n", NULL, 416, "bytes */0", NULL},
+};
+
 static void parts_and_versions_of_a_file(void **state)
 {
     (void)state;
-    static const struct ask parts[] = {
-        {"PUT", "files/r", NULL, "0123456789", 201, "\"size\":10,\"etag\":\"", NULL},
-        {"GET", "files/r", NULL, NULL, 200, "Accept-Ranges: bytes", NULL},
-        {"GET", "files/r", "Range: bytes=2-4\r\n", NULL, 206, "234", NULL},
-        {"GET", "files/r", "Range: bytes=2-4\r\n", NULL, 206, "Content-Range: bytes 2-4/10", NULL},
-        {"GET", "files/r", "Range: bytes=-3\r\n", NULL, 206, "bytes 7-9/10", NULL},
-        {"GET", "files/r", "Range: bytes=-99\r\n", NULL, 206, "bytes 0-9/10", NULL},
-        {"GET", "files/r", "Range: bytes=7-\r\n", NULL, 206, "bytes 7-9/10", NULL},
-        {"GET", "files/r", "Range: bytes=7-99\r\n", NULL, 206, "bytes 7-9/10", NULL},
-        {"HEAD", "files/r", "Range: bytes=7-8\r\n", NULL, 206, "Content-Length: 2", NULL},
-        {"GET", "files/r", "Range: bytes=10-\r\n", NULL, 416, "Content-Range: bytes */10", NULL},
-        {"GET", "files/r", "Range: bytes=-0\r\n", NULL, 416, "bytes */10", NULL},
-        {"GET", "files/r", "Range: bytes=4-2\r\n", NULL, 200, "0123456789", NULL},
-        {"GET", "files/r", "Range: bytes=0-0,2-2\r\n", NULL, 200, "0123456789", NULL},
-        {"GET", "files/r", "Range: lines=0-1\r\n", NULL, 200, "0123456789", NULL},
-        {"GET", "files/r", "Range: Bytes=2-4\r\n", NULL, 206, "bytes 2-4/10", NULL},
-        {"GET", "files/r", "Range: bytes=7-99999999999999999999999\r\n", NULL, 206, "bytes 7-9/10",
-         NULL},
-        {"GET", "files/r", "Range: bytes=-99999999999999999999999\r\n", NULL, 206, "bytes 0-9/10",
-         NULL},
-        {"GET", "files/r", "Range: bytes=99999999999999999999999-\r\n", NULL, 416, "*/10", NULL},
-        {"PUT", "files/r", "Content-Range: bytes 0-0/10\r\n", "x", 400, "Content-Range", NULL},
-        {"GET", "files/r", "If-Range: \"x\"\r\nRange: bytes=0-1\r\n", NULL, 200, "0123456", NULL},
-        {"PUT", "files/r", "If-None-Match: *\r\n", "x", 412, "already", NULL},
-        {"PUT", "files/r", "If-Match: \"x\"\r\n", "x", 412, "If-Match", NULL},
-        {"PUT", "files/r?append=true", "If-Match: \"x\"\r\n", "x", 412, "If-Match", NULL},
-        {"PUT", "files/new/dir/f", "If-Match: *\r\n", "x", 412, "If-Match", NULL},
-        {"GET", "files?path=new", NULL, NULL, 404, NULL, NULL}, /* nothing was made for it */
-        {"GET", "files/r", "If-None-Match: *\r\n", NULL, 304, NULL, NULL},
-        {"PUT", "files/empty", NULL, "", 201, "\"size\":0", NULL},
-        {"GET", "files/empty", NULL, NULL, 200, "Content-Length: 0", NULL},
-        {"GET", "files/empty", "Range: bytes=0-\r\n", NULL, 416, "bytes */0", NULL},
-    };
     static const struct ask mine[] = {
         {"GET", "files/r", "If-Match: %s\r\n", NULL, 200, "0123456789", NULL},
         {"GET", "files/r", "If-None-Match: \"a\", %s\r\n", NULL, 304, NULL, NULL},

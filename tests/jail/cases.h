@@ -22,6 +22,7 @@ enum {
     AFTER = 64,          /* begins when all before have ended */
     ALONE = 128,         /* the others' scripts, which it may read, hold what it must not say */
     LIMITED = 256,       /* it is ended by a limit that is looked at now and then, however late */
+    GROUPED = 512,       /* only a control group counts this memory */
     BOTH = IN_FULL | IN_RESTRICTED,
 };
 

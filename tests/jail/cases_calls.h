@@ -77,6 +77,8 @@ static const struct hostile call_cases[] = {
     {"writes files in memory", BOTH | LIMITED, "@files-in-memory", NULL},
     {"maps a file in memory", BOTH | LIMITED, "@mapped-file-in-memory", NULL},
     {"has children with memory", BOTH | LIMITED, "@in-children", NULL},
+    {"fills the queues of sockets", BOTH | GROUPED, "@buffers-of-sockets", NULL},
+    {"has many tables of pages", BOTH | LIMITED, "@tables-of-pages", NULL},
     {"locks its memory", BOTH, "@locked", "PLAYED"},
     {"raises its limits", BOTH, "@limits-up", "PLAYED"},
     {"prints for ever", BOTH, "@output", NULL},

@@ -284,6 +284,8 @@ static bool applies(const struct hostile *hostile)
         return false;
     if (hostile->where & OWN_NET)
         return tier == JAIL_FULL;
+    if ((hostile->where & GROUPED) && !launcher_host(launcher)->has[JAIL_HAS_MEMORY])
+        return false;
     if ((hostile->where & WITH_NAMESPACES) && !situation->namespaces)
         return false;
     if ((hostile->where & APART) && situation->nobody && !situation->namespaces)

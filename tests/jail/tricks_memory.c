@@ -3,18 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1u << 20)
 #define WANTED_MIB 420
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
 
 static char block[MIB];
 
@@ -143,7 +148,57 @@ static void tree_that_is_hard_to_remove(void)
     }
 }
 
+/* What lies in a socket's queue, as the kernel counts it for the socket. */
+static size_t queued(int fd)
+{
+    unsigned info[16] = {0};
+    socklen_t len = sizeof(info);
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) ? 0 : info[0];
+}
+
+/* A datagram socket of the loopback that sends to itself until its queue is full. */
+static size_t fill_datagrams(void)
+{
+    int room = (int)(8 * MIB), fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(own);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&own, len) ||
+        getsockname(fd, (struct sockaddr *)&own, &len) || connect(fd, (struct sockaddr *)&own, len))
+        return 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+    for (size_t before = 0, now = 1; now > before && send(fd, block, 60000, 0) > 0;) {
+        before = now;
+        now = queued(fd) + 1;
+    }
+    return queued(fd);
+}
+
+static void buffers_of_sockets(void)
+{
+    size_t sum = 0, more = 1;
+    for (int i = 0; i < 4000 && more > 0 && sum < (size_t)WANTED_MIB * MIB; i++)
+        sum += more = fill_datagrams();
+    if (sum >= (size_t)WANTED_MIB * MIB)
+        got_it("buffers of sockets");
+}
+
+/* Reads one byte of every two MiB: each is the same page of zeros, which is nobody's memory, but
+ * each takes a page for its table. */
+static void tables_of_pages(void)
+{
+    const size_t step = 2u * MIB, size = (size_t)WANTED_MIB * MIB / 4096 * step;
+    volatile const char *map =
+        mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED || madvise((void *)map, size, MADV_NOHUGEPAGE))
+        return;
+    for (size_t at = 0; at < size; at += step)
+        (void)map[at];
+    got_it("tables of pages");
+}
+
 const struct trick memory_tricks[] = {
+    {"buffers-of-sockets", buffers_of_sockets},
+    {"tables-of-pages", tables_of_pages},
     {"shared-map", shared_map},
     {"files-in-memory", files_in_memory},
     {"mapped-file-in-memory", mapped_file_in_memory},

@@ -5,6 +5,7 @@
 #include "testbase.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "jail/jail.h"
 
@@ -218,8 +219,41 @@ static void a_zygotes_child_enters_by_itself(void **state)
                            host.has[JAIL_HAS_USER] ? 65534 : (int)getuid(), EPERM, EPERM);
     assert_string_equal(text, expected);
     assert_int_equal(WEXITSTATUS(status), 7);
-    assert_int_equal(jail_look(jail, pid), 0);
+    assert_int_equal(jail_look(jail, pid, NULL), 0);
     jail_close(jail);
+}
+
+/* --- looks that are ended ------------------------------------------------------------------- */
+
+/* Whoever ends a tree does not wait for a look at it, which the tree can make long. */
+static void a_look_ends_when_somebody_calls(void **state)
+{
+    static char block[3u << 20];
+    struct err err = ERR_INIT;
+    int calls[2];
+    (void)state;
+    struct jail_policy policy = {.tier = JAIL_NONE, .disk_mb = 1};
+    char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/big", dir);
+    AUTO(fd) int big = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(write(big, block, sizeof(block)) == (ssize_t)sizeof(block));
+    assert_int_equal(pipe2(calls, O_CLOEXEC), 0);
+    strlist_add(&policy.counted, dir);
+    AUTO(jail) struct jail *jail = jail_new(&policy, &host, getuid(), getgid(), &err);
+    OK(jail, &err);
+    OK(jail_open(jail, "look", &err) == 0, &err);
+    const struct jail_stop called = {.fd = calls[0], .until_ms = INT64_MAX};
+    const struct jail_stop late = {.fd = -1, .until_ms = clock_mono_ms() - 1};
+    assert_int_equal(write(calls[1], "k", 1), 1);
+    assert_int_equal(jail_look(jail, getpid(), &called), 0);
+    assert_int_equal(jail_look(jail, getpid(), &late), 0);
+    assert_int_equal(read(calls[0], block, 1), 1);
+    assert_int_equal(jail_look(jail, getpid(), &called), JAIL_DISK);
+    jail_close(jail);
+    close(calls[0]);
+    close(calls[1]);
+    strlist_done(&policy.counted);
+    tmp_dir_free(dir);
 }
 
 /* --- sockets ----------------------------------------------------------------- */
@@ -512,6 +546,7 @@ int main(void)
         cmocka_unit_test(a_tier_that_the_host_lacks_is_refused_and_not_weakened),
         cmocka_unit_test(what_is_missing_has_a_reason),
         cmocka_unit_test(a_zygotes_child_enters_by_itself),
+        cmocka_unit_test(a_look_ends_when_somebody_calls),
         cmocka_unit_test(sockets_are_of_few_families_types_and_protocols),
         cmocka_unit_test(a_template_makes_what_the_steps_make),
         cmocka_unit_test(what_is_mounted_for_a_jail_is_seen_by_it_alone),

@@ -142,7 +142,7 @@ int walls_limit(struct walls *walls, int memory_mb, struct err *err)
 
 unsigned walls_look(struct walls *walls)
 {
-    return jail_look(walls->jail, 0);
+    return jail_look(walls->jail, 0, NULL);
 }
 
 bool walls_count_memory(void)

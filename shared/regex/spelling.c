@@ -1,5 +1,5 @@
-/* Rewrites what Python spells in another way than PCRE2: see python.h. */
-#include "regex/python.h"
+/* Rewrites what Python spells in another way than PCRE2: see spelling.h. */
+#include "regex/spelling.h"
 
 #include "base/check.h"
 
@@ -103,7 +103,7 @@ static void read_one(struct reading *r)
     }
 }
 
-int python_spelled(const char *pattern, struct buf *out, bool *ret_ascii)
+int spelling_of(const char *pattern, struct buf *out, bool *ret_ascii)
 {
     REQUIRE(pattern && out && ret_ascii);
     struct reading r = {.at = pattern, .out = out};

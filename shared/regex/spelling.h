@@ -6,8 +6,8 @@
  *
  * Ownership: the caller's buffer.
  */
-#ifndef REGEX_PYTHON_H
-#define REGEX_PYTHON_H
+#ifndef REGEX_SPELLING_H
+#define REGEX_SPELLING_H
 
 #include "base/buf.h"
 
@@ -15,6 +15,6 @@
 
 /* Appends the pattern to `out`. *ret_ascii: it has the flag a, so \w, \d, \s and \b are ASCII's.
  * -1: it does not fit. */
-int python_spelled(const char *pattern, struct buf *out, bool *ret_ascii);
+int spelling_of(const char *pattern, struct buf *out, bool *ret_ascii);
 
 #endif
