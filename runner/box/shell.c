@@ -472,11 +472,10 @@ void box_shell_look(struct box *box, struct shell *shell)
     if (shell->pid <= 0 || !shell->run || ioctl(shell->script, FIONREAD, &unread) || unread > 0)
         return;
     box_shell_listen(box, shell);
-    if (!shell->run || shell->told.len > 0)
+    if (!shell->run)
         return;
     box_note_cwd(shell);
-    box_shell_doom(shell); /* It has read past the line that reports, and has reported
-                            * nothing. */
+    box_shell_doom(shell); /* It has read past the line that reports, and has not reported. */
 }
 
 void box_shell_died(struct box *box, struct shell *shell, int wait_status)
