@@ -349,13 +349,9 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
 }
 
 /* Says what is wrong with a place in the bucket, or returns NULL. */
-static const char *check_prefix(const struct api *api, const char *prefix)
+static const char *check_prefix(const char *prefix)
 {
-    if (!prefix)
-        return NULL;
-    if (!api->overflow)
-        return "Google Cloud is not configured";
-    if (strcmp(prefix, "sessions") == 0 || str_starts(prefix, "sessions/"))
+    if (prefix && (strcmp(prefix, "sessions") == 0 || str_starts(prefix, "sessions/")))
         return "'sessions' is where cloud tasks keep what is theirs";
     return NULL;
 }
@@ -533,7 +529,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
         return -1;
     }
     check_session(api, s, &errors, &err);
-    const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
+    const char *wrong_prefix = check_prefix(s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
     if (s->executor == EXECUTOR_CLOUD && s->stays)

@@ -224,7 +224,7 @@ enum request_flag {
       REQUEST_RANGE(0, 100), NULL, REQUEST_CLAUDE, NULL, "which") \
     X(PATH, post_upload_gcs_prefix, "postExecutionActions.uploadFiles.gcsPrefix", NULL, \
       REQUEST_RANGE(1, 512), NULL, REQUEST_CLAUDE, NULL, \
-      "also stored in GCS_LOGS_BUCKET, below this") \
+      "also stored in GCS_LOGS_BUCKET, below this; without a bucket each file has uploadError") \
     X(TEXT, command, "command", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_COMMAND, NULL, "shell command, for bash") \
     X(ENV, env, "env", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \

@@ -298,6 +298,25 @@ static void the_runners_own_files_are_not_committed_and_files_limit_a_commit(voi
     reply_free(reply);
 }
 
+/* Published callers name a place in a bucket, whether the runner has one or not. */
+static void outputs_are_kept_here_where_there_is_no_bucket(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply =
+        good(in_repo("seq 3 >n.txt", "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":"
+                                     "[\"n.txt\"],\"gcsPrefix\":\"kept/here\"}}"));
+    const cJSON *file = cJSON_GetArrayItem(json_at(reply->json, "uploadedFiles"), 0);
+    assert_non_null(strstr(json_text(file, "uploadError"), "no bucket"));
+    char *url = strdup(json_text(file, "url"));
+    reply_free(reply);
+    reply = runner_get(runner, url);
+    assert_status(reply, 200);
+    assert_string_equal(reply->body, "1\n2\n3\n");
+    reply_free(reply);
+    free(url);
+}
+
 static void outputs_come_back_whole_in_ranges_and_packed(void **state)
 {
     (void)state;
@@ -452,6 +471,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(both_strategies_meet_a_push_that_overtook_them),
         cmocka_unit_test(hooks_filters_and_fsmonitor_of_a_workspace_do_not_run),
         cmocka_unit_test(the_runners_own_files_are_not_committed_and_files_limit_a_commit),
+        cmocka_unit_test(outputs_are_kept_here_where_there_is_no_bucket),
         cmocka_unit_test(outputs_come_back_whole_in_ranges_and_packed),
         cmocka_unit_test(what_a_task_changed_is_told_as_a_patch_and_by_file),
         cmocka_unit_test(a_task_without_a_repository_has_no_diff),
