@@ -465,7 +465,8 @@ void box_job_over(struct box *box, struct job *job, int status)
         box_jobs_ask(box, shell);
 }
 
-/* bash remembers how its children ended, also after it has been asked. */
+/* bash remembers how its children ended, also after it has been asked. A status that is not 0 must
+ * not meet the caller's `set -e` or ERR trap. */
 void box_jobs_ask(struct box *box, struct shell *shell)
 {
     struct err ignored;
@@ -476,10 +477,12 @@ void box_jobs_ask(struct box *box, struct shell *shell)
         if (!job->over || job->asked || strcmp(job->shell, shell->name) != 0)
             continue;
         job->asked = true;
-        buf_addf(&line,
-                 "\\builtin wait %d 2>/dev/null; \\builtin printf 'W%d %%s\\0' \"$?\" "
-                 ">/proc/%d/fd/%d 2>/dev/null\n",
-                 (int)job->pid, (int)job->pid, (int)box->self, shell->report_write);
+        buf_addf(&line, "\\builtin wait %d 2>/dev/null && \\builtin printf 'W%d 0\\0' ",
+                 (int)job->pid, (int)job->pid);
+        box_add_fd(&line, box, ">", shell->report_write);
+        buf_addf(&line, " || \\builtin printf 'W%d %%s\\0' \"$?\"", (int)job->pid);
+        box_add_fd(&line, box, ">", shell->report_write);
+        buf_addc(&line, '\n');
     }
     if (line.len > 0)
         box_shell_write(shell, &line, &ignored);

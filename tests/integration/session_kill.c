@@ -126,10 +126,31 @@ static void a_state_is_written_when_it_is_another(void **state)
     runner_free(runner);
 }
 
+/* The runner asks bash how it ended, which is no failure of a command. */
+static void a_process_that_fails_meets_no_trap(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    session_make(runner, "k");
+    struct done *first = session_run(runner, "k", "trap 'exit 9' ERR; set -e; echo $$", "");
+    struct done *left = session_run(runner, "k", "(sleep 0.1; exit 3) &", "");
+    char *path = textf("/sessions/k/processes/%d?wait=60", left->pid);
+    struct reply *reply = runner_get(runner, path);
+    assert_json_number(reply->json, "exit_code", 3);
+    struct done *second = session_run(runner, "k", "echo $$", "");
+    assert_string_equal(second->out, first->out);
+    reply_free(reply);
+    done_free(first), done_free(left), done_free(second);
+    free(path);
+    runner_free(runner);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_state_is_written_when_it_is_another),
+        cmocka_unit_test(a_process_that_fails_meets_no_trap),
         cmocka_unit_test(a_kill_leaves_the_state_before_or_after),
     };
     return cmocka_run_group_tests_name("session_kill", tests, start, NULL);
