@@ -16,6 +16,9 @@
 #include <unistd.h>
 
 #define LINKS_MAX 40 /* as in the kernel */
+/* The kernel is not sure where ".." leads (EAGAIN) when anything on the machine is renamed or
+ * mounted at that moment. */
+#define TRIES_MAX 100
 
 /* A path on the way. Directories are kept open down to here, so that ".." leads back to where the
  * way came from, wherever that was moved meanwhile. */
@@ -161,6 +164,9 @@ int beneath_open(int dir, const char *path, int flags, mode_t mode, enum beneath
                            .mode = flags & O_CREAT ? mode : 0,
                            .resolve = resolves[how]};
     REQUIRE(path);
-    int fd = (int)syscall(SYS_openat2, dir, path, &ask, sizeof(ask));
-    return fd < 0 && errno == ENOSYS ? walk(dir, path, flags, mode, how) : fd;
+    int fd = -1, tries = 0;
+    do
+        fd = (int)syscall(SYS_openat2, dir, path, &ask, sizeof(ask));
+    while (fd < 0 && errno == EAGAIN && ++tries < TRIES_MAX);
+    return fd < 0 && (errno == ENOSYS || errno == EAGAIN) ? walk(dir, path, flags, mode, how) : fd;
 }

@@ -1,9 +1,10 @@
 /*
  * Opens paths below a directory whose content others write, and may change meanwhile.
  *
- * The kernel resolves them by openat2(). Where it has no such call (gVisor until 2025) they are
- * resolved here, part by part and with the same results, except that a path that is deeper than
- * BENEATH_DEPTH_MAX fails with ENAMETOOLONG.
+ * The kernel resolves them by openat2(). Where it has no such call (gVisor until 2025), or cannot
+ * tell where a path leads because others rename without end, they are resolved here, part by part
+ * and with the same results, except that a path that is deeper than BENEATH_DEPTH_MAX fails with
+ * ENAMETOOLONG.
  *
  * Threads: no shared state. Ownership: `dir` is borrowed; the caller closes what is returned.
  */
