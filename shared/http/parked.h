@@ -67,6 +67,7 @@ struct http_parked {
     bool began;                       /* the head of a 200 was sent, white space follows */
     bool keeps;                       /* a stream whose connection serves its next request */
     bool probed;                      /* no request: only bytes that are left to send, or none */
+    bool unsure;                      /* a stream: its next heartbeat shows if the peer is there */
     unsigned events;
     struct outbox out;
     struct timer timer;

@@ -88,6 +88,17 @@ static bool take(struct http_parked *parked)
     return !last;
 }
 
+/* Sends a heartbeat when there is nothing else to send. */
+static void beat(struct http_parked *parked)
+{
+    const char *text = parked->stream.heartbeat;
+    if (!parked->hungry || !outbox_is_empty(&parked->out) || !text)
+        return;
+    size_t len = parked->stream.heartbeat_len ? parked->stream.heartbeat_len : strlen(text);
+    frame(parked, len, false);
+    buf_add(&parked->out.lead, text, len);
+}
+
 /* Gives the stream its turn: its socket has room, or may have. */
 static void turn(struct http_parked *parked)
 {
@@ -96,6 +107,11 @@ static void turn(struct http_parked *parked)
         if (state == OUTBOX_BROKEN) {
             parked_end(parked, 0);
             return;
+        }
+        if (state == OUTBOX_EMPTY && parked->hungry && parked->unsure) {
+            parked->unsure = false;
+            beat(parked);
+            continue;
         }
         if (state == OUTBOX_STUCK || parked->hungry || pieces == PIECES_AT_ONCE)
             break;
@@ -138,17 +154,6 @@ void stream_woken(struct http_parked *parked)
     turn(parked);
 }
 
-/* Sends a heartbeat when there is nothing else to send. */
-static void beat(struct http_parked *parked)
-{
-    const char *text = parked->stream.heartbeat;
-    if (!parked->hungry || !outbox_is_empty(&parked->out) || !text)
-        return;
-    size_t len = parked->stream.heartbeat_len ? parked->stream.heartbeat_len : strlen(text);
-    frame(parked, len, false);
-    buf_add(&parked->out.lead, text, len);
-}
-
 void stream_event(struct http_parked *parked, unsigned events)
 {
     if (upgrade_is(parked)) {
@@ -156,8 +161,7 @@ void stream_event(struct http_parked *parked, unsigned events)
             return;
     } else if (events & EPOLLRDHUP && !parked->probed) { /* The peer sends no more. Find out whether
                                                           * it is gone. */
-        parked->probed = true;
-        beat(parked);
+        parked->probed = parked->unsure = true;
     }
     turn(parked);
 }

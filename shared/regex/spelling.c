@@ -79,8 +79,8 @@ static bool read_flags(struct reading *r)
 /* "{,3}": from none on. PCRE2 before 10.43 takes it for text. */
 static bool read_repeat(struct reading *r)
 {
-    size_t n = strspn(r->at + 2, "0123456789");
-    if (!r->atom || r->at[1] != ',' || n == 0 || r->at[2 + n] != '}')
+    size_t n = r->at[1] == ',' ? strspn(r->at + 2, "0123456789") : 0;
+    if (!r->atom || n == 0 || r->at[2 + n] != '}')
         return false;
     buf_addf(r->out, "{0,%.*s}", (int)n, r->at + 2);
     r->at += 3 + n;

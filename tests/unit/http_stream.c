@@ -133,7 +133,7 @@ static int start_with(size_t streams_max)
                                               .type = "text/event-stream",
                                               .headers = "X-More: yes\r\n",
                                               .heartbeat = ":\n\n",
-                                              .heartbeat_ms = 600000,
+                                              .heartbeat_ms = 60000,
                                               .stuck_ms = 600000,
                                               .fill = fill,
                                               .done = on_done};
