@@ -1,6 +1,6 @@
 /*
- * Cloud sessions at home, shared by cloudbox.c, guests.c and turns.c. Private to
- * runner/cloudbox.
+ * Cloud sessions at home, shared by cloudbox.c, record.c, listing.c, guests.c and
+ * turns.c. Private to runner/cloudbox.
  *
  * Ownership: sessions and commands are counted; cloudsession_take() hands out a reference.
  *
@@ -15,6 +15,7 @@
 #include "runner/cloudbox/cloudbox.h"
 
 #define QUEUE_MAX 100 /* commands that wait for one session */
+#define RECORD_BYTES_MAX (8u << 20)
 
 struct cloudexec {
     struct engine_watch watch; /* first: the engine's callbacks get this */
@@ -86,6 +87,17 @@ struct cloudsession *cloudsession_find_locked(struct cloudbox *cloudbox, const c
 struct cloudsession *cloudsession_take(struct cloudbox *cloudbox, const char *id, struct err *err);
 void cloudsession_unref(struct cloudbox *cloudbox, struct cloudsession *session);
 void cloudsession_unref_locked(struct cloudsession *session);
+
+/* record.c: a new one with its directories' names only, and one reference; or NULL. */
+struct cloudsession *cloudsession_new(const struct cloudbox *cloudbox, const char *id);
+/* For the last reference, and for one that nobody else has seen. */
+void cloudsession_free(struct cloudsession *session);
+/* The caller frees it; NULL without memory. */
+char *cloudsession_record_path(const struct cloudbox *cloudbox, const char *id);
+/* Lists all that have a record. One that was being made is gone. */
+int cloudsessions_take_up(struct cloudbox *cloudbox, struct err *err);
+/* Adds JSON text as a member; nothing for NULL. */
+void cloudsession_add_object(struct json_writer *w, const char *name, const char *json);
 /* Writes what is known of it. */
 int cloudsession_save(struct cloudbox *cloudbox, struct cloudsession *session, struct err *err);
 /* Takes what state.json says. */

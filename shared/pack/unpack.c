@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "pack/packed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,11 +18,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #define BLOCK 512
 #define PIECE (128u << 10)
-#define HEAD_BYTES 8 /* in which the form of the input shows */
 #define EXTENDED_MAX (64u << 10)
 #define FREE_RATIO_BYTES (INT64_C(16) << 20)
 
@@ -34,19 +33,11 @@ _Static_assert(sizeof(struct header) == BLOCK, "a header is one block");
 
 struct unpack {
     int dir;
-    unpack_read_fn *read;
-    void *arg;
+    struct packed packed;
     const struct unpack_limits *limits;
     struct unpack_result *result;
-    z_stream z;
-    bool zipped, raw; /* raw: known to be a bare tar; neither: nothing has come yet */
-    const char
-        *form; /* another form that its first bytes are of, until one header was read; NULL: none */
-    bool ended, garbage; /* garbage: what follows a whole member is none */
-    int members;         /* that were whole */
-    int64_t packed, unpacked;
-    unsigned char *in; /* PIECE bytes */
-    size_t in_at, in_len;
+    const char *form; /* what the first header may be instead; NULL: nothing, or it was read */
+    int64_t unpacked;
     char *piece;                 /* PIECE bytes */
     char *long_name, *long_link; /* of the next entry */
     int64_t long_size;           /* -1: none */
@@ -56,123 +47,6 @@ struct unpack {
 
 /* --- bytes --------------------------------------------------------------------------------- */
 
-/* Reads more input. Returns 1, 0 at the end, or -1. */
-static int refill(struct unpack *u, struct err *err)
-{
-    ssize_t n = u->read(u->in, PIECE, u->arg, err);
-    if (n <= 0)
-        return (int)n;
-    u->packed += n;
-    u->in_at = 0;
-    u->in_len = (size_t)n;
-    return 1;
-}
-
-/* What the first bytes say that it is, when that is neither gzip nor tar; or NULL. */
-static const char *other_form(const struct unpack *u)
-{
-    static const struct {
-        const char *name, *head;
-        size_t len;
-    } forms[] = {{"zstd", "\x28\xb5\x2f\xfd", 4},
-                 {"xz",
-                  "\xfd"
-                  "7zXZ",
-                  5},
-                 {"bzip2", "BZh", 3},
-                 {"zip", "PK\3\4", 4},
-                 {"7z", "7z\xbc\xaf", 4},
-                 {"lz4", "\4\x22\x4d\x18", 4},
-                 {"lzip", "LZIP", 4},
-                 {"rar", "Rar!", 4},
-                 {"compress", "\x1f\x9d", 2}};
-    for (size_t i = 0; i < COUNT_OF(forms); i++)
-        if (u->in_len >= forms[i].len && memcmp(u->in, forms[i].head, forms[i].len) == 0)
-            return forms[i].name;
-    return NULL;
-}
-
-/* Decides by the first bytes, which may come one by one, whether the input is gzip or tar. */
-static int begin(struct unpack *u, struct err *err)
-{
-    ssize_t n = 1;
-    while (u->in_len < HEAD_BYTES &&
-           (n = u->read(u->in + u->in_len, PIECE - u->in_len, u->arg, err)) > 0) {
-        u->packed += n;
-        u->in_len += (size_t)n;
-    }
-    if (n < 0)
-        return -1;
-    if (u->in_len == 0)
-        return err_set(err, ERR_MISMATCH, "the archive is empty");
-    u->zipped = u->in_len >= 2 && u->in[0] == 0x1f && u->in[1] == 0x8b;
-    u->raw = !u->zipped;
-    u->form = other_form(u);
-    if (u->zipped && inflateInit2(&u->z, 15 + 16) != Z_OK)
-        return err_set(err, ERR_INTERNAL, "cannot start to unpack");
-    return 0;
-}
-
-static ssize_t take_raw(struct unpack *u, char *to, size_t len, struct err *err)
-{
-    if (u->in_at == u->in_len) {
-        int got = refill(u, err);
-        if (got <= 0)
-            return got;
-    }
-    size_t n = u->in_len - u->in_at < len ? u->in_len - u->in_at : len;
-    memcpy(to, u->in + u->in_at, n);
-    u->in_at += n;
-    return (ssize_t)n;
-}
-
-static ssize_t take_zipped(struct unpack *u, char *to, size_t len, struct err *err)
-{
-    u->z.next_out = (unsigned char *)to;
-    u->z.avail_out = (uInt)len;
-    while (u->z.avail_out == len) {
-        if (u->in_at == u->in_len) {
-            int got = refill(u, err);
-            if (got < 0)
-                return -1;
-            if (got == 0)
-                return u->ended ? 0 : err_set(err, ERR_MISMATCH, "the archive is cut off");
-        }
-        if (u->ended && inflateReset(&u->z) != Z_OK)
-            return err_set(err, ERR_INTERNAL, "cannot go on unpacking");
-        u->ended = false;
-        u->z.next_in = u->in + u->in_at;
-        u->z.avail_in = (uInt)(u->in_len - u->in_at);
-        int rc = inflate(&u->z, Z_NO_FLUSH);
-        u->in_at = u->in_len - u->z.avail_in;
-        u->garbage = u->members > 0 && u->z.total_out == 0;
-        if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
-            return err_set(err, ERR_MISMATCH, "the archive is damaged: %s",
-                           u->z.msg ? u->z.msg : "not gzip");
-        u->ended = rc == Z_STREAM_END;
-        u->members += u->ended;
-    }
-    return (ssize_t)(len - u->z.avail_out);
-}
-
-/* Reads exactly len bytes. Returns 1, 0 when the archive ends before the first, or -1. */
-static int take(struct unpack *u, char *to, size_t len, struct err *err)
-{
-    size_t have = 0;
-    while (have < len) {
-        ssize_t n = u->zipped ? take_zipped(u, to + have, len - have, err)
-                              : take_raw(u, to + have, len - have, err);
-        if (n < 0)
-            return -1;
-        if (n == 0 && have == 0)
-            return 0;
-        if (n == 0)
-            return err_set(err, ERR_MISMATCH, "the archive is cut off");
-        have += (size_t)n;
-    }
-    return 1;
-}
-
 static int count_bytes(struct unpack *u, int64_t more, struct err *err)
 {
     u->unpacked += more;
@@ -180,7 +54,7 @@ static int count_bytes(struct unpack *u, int64_t more, struct err *err)
         return err_set(err, ERR_TOO_LARGE, "unpacked the archive has more than %lld bytes",
                        (long long)u->limits->bytes);
     if (u->limits->ratio > 0 && u->unpacked > FREE_RATIO_BYTES &&
-        u->unpacked / u->limits->ratio > u->packed)
+        u->unpacked / u->limits->ratio > u->packed.taken)
         return err_set(err, ERR_TOO_LARGE, "the archive unpacks to more than %lld times its size",
                        (long long)u->limits->ratio);
     return 0;
@@ -190,7 +64,7 @@ static int skip(struct unpack *u, int64_t len, struct err *err)
 {
     while (len > 0) {
         size_t n = len < (int64_t)PIECE ? (size_t)len : PIECE;
-        int got = take(u, u->piece, n, err);
+        int got = packed_take(&u->packed, u->piece, n, err);
         if (got <= 0)
             return got < 0 ? -1 : err_set(err, ERR_MISMATCH, "the archive is cut off");
         if (count_bytes(u, (int64_t)n, err))
@@ -249,7 +123,7 @@ static char *take_text(struct unpack *u, int64_t size, struct err *err)
         err_sys(err, "archive");
         return NULL;
     }
-    if (size > 0 && take(u, text, (size_t)size, err) != 1)
+    if (size > 0 && packed_take(&u->packed, text, (size_t)size, err) != 1)
         return NULL;
     return skip(u, padding(size), err) ? NULL : STEAL_PTR(text);
 }
@@ -453,7 +327,7 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t m
         return -1;
     for (int64_t left = size; left > 0;) {
         size_t n = left < (int64_t)PIECE ? (size_t)left : PIECE;
-        int got = take(u, u->piece, n, err);
+        int got = packed_take(&u->packed, u->piece, n, err);
         if (got <= 0)
             return got < 0 ? -1 : err_set(err, ERR_MISMATCH, "the archive is cut off");
         if (count_bytes(u, (int64_t)n, err))
@@ -569,7 +443,7 @@ static int next_entry(struct unpack *u, struct err *err)
 {
     struct header header;
     const char *form = STEAL_PTR(u->form); /* of the first header only */
-    int got = take(u, (char *)&header, BLOCK, err);
+    int got = packed_take(&u->packed, (char *)&header, BLOCK, err);
     if (form && got != 0 && (got < 0 || !sum_is_right(&header)))
         return err_set(err, ERR_MISMATCH, "this is %s: send tar, gzipped or not", form);
     if (got <= 0)
@@ -596,42 +470,35 @@ static int next_entry(struct unpack *u, struct err *err)
 static int drain(struct unpack *u, struct err *err)
 {
     ssize_t n;
-    while ((n = u->zipped ? take_zipped(u, u->piece, PIECE, err)
-                          : take_raw(u, u->piece, PIECE, err)) > 0)
+    while ((n = packed_take_some(&u->packed, u->piece, PIECE, err)) > 0)
         if (count_bytes(u, n, err))
             return -1;
-    if (n == 0 || !u->garbage)
-        return n == 0 ? 0 : -1;
-    while ((n = u->read(u->in, PIECE, u->arg, err)) > 0)
-        continue;
-    return n == 0 ? 0 : -1;
+    return n < 0 && u->packed.garbage ? packed_pass_rest(&u->packed, err) : (int)n;
 }
 
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err)
 {
     REQUIRE(dir >= 0 && read && limits);
+    AUTO(str) char *piece = malloc(PIECE);
     struct unpack u = {.dir = dir,
-                       .read = read,
-                       .arg = arg,
                        .limits = limits,
                        .result = ret_result,
+                       .piece = piece,
                        .long_size = -1,
                        .above = -1};
-    AUTO(str) char *in = malloc(PIECE);
-    AUTO(str) char *piece = malloc(PIECE);
-    u.in = (unsigned char *)in;
-    u.piece = piece;
     *ret_result = (struct unpack_result){0};
-    if (!in || !piece)
+    if (!piece)
         return err_sys(err, "archive");
-    int got = begin(&u, err) ? -1 : 1;
+    if (packed_open(&u.packed, read, arg, err))
+        return -1;
+    u.form = u.packed.form;
+    int got = 1;
     while (got == 1)
         got = next_entry(&u, err);
     if (got == 0 && drain(&u, err))
         got = -1;
-    if (u.zipped)
-        inflateEnd(&u.z);
+    packed_close(&u.packed);
     free(u.long_name);
     free(u.long_link);
     free(u.above_name);
