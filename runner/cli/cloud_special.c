@@ -80,10 +80,7 @@ int services_act(struct site *site, const struct step *step, struct verdict *ver
     buf_addf(&path, "/v1/projects/%s/services:batchEnable", site->project);
     json_write(&w, &body);
     json_open_object(&w, NULL);
-    json_open_array(&w, "serviceIds");
-    for (size_t i = 0; i < verdict->names.count; i++)
-        json_add_text(&w, NULL, verdict->names.items[i]);
-    json_close(&w);
+    json_add_texts(&w, "serviceIds", &verdict->names);
     json_close(&w);
     const struct ask ask = {.api = step->api,
                             .method = "POST",

@@ -96,8 +96,6 @@ void cloudsession_free(struct cloudsession *session);
 char *cloudsession_record_path(const struct cloudbox *cloudbox, const char *id);
 /* Lists all that have a record. One that was being made is gone. */
 int cloudsessions_take_up(struct cloudbox *cloudbox, struct err *err);
-/* Adds JSON text as a member; nothing for NULL. */
-void cloudsession_add_object(struct json_writer *w, const char *name, const char *json);
 /* Writes what is known of it. */
 int cloudsession_save(struct cloudbox *cloudbox, struct cloudsession *session, struct err *err);
 /* Takes what state.json says. */

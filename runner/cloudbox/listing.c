@@ -35,8 +35,8 @@ static bool add_other_locked(struct json_writer *w, const struct cloudsession *s
     else if (strcmp(name, "cwd") == 0)
         json_add_text(w, name, session->cwd);
     else if (strcmp(name, "env") == 0)
-        cloudsession_add_object(
-            w, name, strcmp(session->exported, "{}") == 0 ? session->env : session->exported);
+        json_add_given(w, name,
+                       strcmp(session->exported, "{}") == 0 ? session->env : session->exported);
     else if (strcmp(name, "shells") == 0)
         add_shells(w, session);
     else if (strcmp(name, "state") == 0 && session->making)

@@ -22,12 +22,6 @@ void cloudsession_free(struct cloudsession *session)
     free(session);
 }
 
-void cloudsession_add_object(struct json_writer *w, const char *name, const char *json)
-{
-    if (json)
-        json_add_raw(w, name, json, strlen(json));
-}
-
 char *cloudsession_record_path(const struct cloudbox *cloudbox, const char *id)
 {
     char name[ID_SIZE + 8];
@@ -47,9 +41,9 @@ static void print_record_locked(const struct cloudsession *session, struct buf *
     json_add_int(&w, "pids", session->pids_max);
     json_add_int(&w, "diskMb", session->disk_mb);
     json_add_text(&w, "cwd", session->cwd);
-    cloudsession_add_object(&w, "env", session->env);
-    cloudsession_add_object(&w, "exported", session->exported);
-    cloudsession_add_object(&w, "shells", session->shells);
+    json_add_given(&w, "env", session->env);
+    json_add_given(&w, "exported", session->exported);
+    json_add_given(&w, "shells", session->shells);
     if (session->task[0]) {
         json_add_text(&w, "task", session->task);
         json_add_text(&w, "command", session->command);

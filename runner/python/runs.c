@@ -66,10 +66,7 @@ static void add_modules(struct json_writer *w, const struct config *config)
         json_add_null(w, "modules");
         return;
     }
-    json_open_array(w, "modules");
-    for (size_t i = 0; i < config->python_modules.count; i++)
-        json_add_text(w, NULL, config->python_modules.items[i]);
-    json_close(w);
+    json_add_texts(w, "modules", &config->python_modules);
 }
 
 /* Prints the request that run.py's one() reads. */

@@ -146,10 +146,7 @@ void repos_print(struct repos *repos, struct buf *out)
         if (is_mirror(names.items[i]))
             print_mirror(repos, names.items[i], &called, &w);
     json_close(&w);
-    json_open_array(&w, "repos"); /* Under the names that the first runner used. */
-    for (size_t i = 0; i < called.count; i++)
-        json_add_text(&w, NULL, called.items[i]);
-    json_close(&w);
+    json_add_texts(&w, "repos", &called); /* Under the names that the first runner used. */
     json_add_text(&w, "method", repos_method(repos));
     json_close(&w);
 }

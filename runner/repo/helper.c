@@ -69,10 +69,7 @@ static struct remote_config remote_of(const struct json *job, const struct strli
 
 static void print_report(const struct tree_report *report, struct json_writer *w)
 {
-    json_open_array(w, "submodules");
-    for (size_t i = 0; i < report->submodules.count; i++)
-        json_add_text(w, NULL, report->submodules.items[i]);
-    json_close(w);
+    json_add_texts(w, "submodules", &report->submodules);
     json_add_int(w, "lfsPointers", report->lfs_pointers);
     json_add_int(w, "files", report->files);
 }
@@ -170,10 +167,7 @@ static int do_push(const struct json *job, struct json_writer *w, struct err *er
         return 0;
     json_add_text(w, "method", result.method);
     json_add_text(w, "remoteSha", result.remote_sha);
-    json_open_array(w, "conflictFiles");
-    for (size_t i = 0; i < result.conflict_files.count; i++)
-        json_add_text(w, NULL, result.conflict_files.items[i]);
-    json_close(w);
+    json_add_texts(w, "conflictFiles", &result.conflict_files);
     return 0;
 }
 

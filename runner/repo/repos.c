@@ -253,10 +253,7 @@ void repo_job_add_remote(const struct repos *repos, struct json_writer *w, const
     json_add_text(w, "knownHosts", repos->known_hosts);
     if (config->git_known_hosts)
         json_add_text(w, "knownHostsOwner", config->git_known_hosts);
-    json_open_array(w, "allow");
-    for (size_t i = 0; i < config->git_allow.count; i++)
-        json_add_text(w, NULL, config->git_allow.items[i]);
-    json_close(w);
+    json_add_texts(w, "allow", &config->git_allow);
 }
 
 struct json *repo_job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,

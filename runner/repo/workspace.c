@@ -620,10 +620,7 @@ void workspace_print(const struct workspace *workspace, struct buf *out)
     if (workspace->lfs_pointers > 0)
         json_add_int(&w, "lfsPointers", workspace->lfs_pointers);
     if (workspace->submodules.count > 0) {
-        json_open_array(&w, "submodules");
-        for (size_t i = 0; i < workspace->submodules.count; i++)
-            json_add_text(&w, NULL, workspace->submodules.items[i]);
-        json_close(&w);
+        json_add_texts(&w, "submodules", &workspace->submodules);
     }
     json_close(&w);
 }

@@ -123,10 +123,7 @@ static void add_front(struct json_writer *w, const struct json *at)
     bool tools =
         strcmp(json_name(at), "tools") == 0 || strcmp(json_name(at), "disallowedTools") == 0;
     if (tools && json_text(at) && strlist_split(&list, json_text(at)) == 0) {
-        json_open_array(w, json_name(at));
-        for (size_t i = 0; i < list.count; i++)
-            json_add_text(w, NULL, list.items[i]);
-        json_close(w);
+        json_add_texts(w, json_name(at), &list);
         return;
     }
     json_print(at, &text);

@@ -26,14 +26,6 @@ bool request_is_set(const struct task_request *request, const struct request_row
     return false;
 }
 
-static void write_list(struct json_writer *w, const char *name, const struct strlist *list)
-{
-    json_open_array(w, name);
-    for (size_t i = 0; i < list->count; i++)
-        json_add_text(w, NULL, list->items[i]);
-    json_close(w);
-}
-
 static void write_value(struct json_writer *w, const char *name, const struct task_request *request,
                         const struct request_row *row)
 {
@@ -47,7 +39,7 @@ static void write_value(struct json_writer *w, const char *name, const struct ta
         json_add_raw(w, name, *(char *const *)member, strlen(*(char *const *)member));
         return;
     case FORM_LIST:
-        write_list(w, name, member);
+        json_add_texts(w, name, member);
         return;
     case FORM_INT:
         json_add_int(w, name, *(const int *)member);

@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "base/walk.h"
 #include "runner/session/session_private.h"
 #include "runner/walls/walls.h"
 
@@ -20,10 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RECORD_BYTES_MAX (4u << 20)
 #define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
-#define DISK_LOOK_MS 50
 #define USED_EVERY_MS 60000 /* precision of the last use after a crash */
 
 /* --- references ---------------------------------------------------------------------------- */
@@ -95,100 +92,6 @@ int session_check(struct sessions *sessions, const char *id, struct err *err)
                                    "the files of a session that was made with `layered` are seen "
                                    "by its own shells only: make it without")
                          : 0;
-}
-
-/* --- the record ---------------------------------------------------------------------------- */
-
-static void add_raw(struct json_writer *w, const char *name, const char *json)
-{
-    if (json)
-        json_add_raw(w, name, json, strlen(json));
-}
-
-static void print_record(const struct session *session, struct buf *out)
-{
-    struct json_writer w;
-    json_write(&w, out);
-    json_open_object(&w, NULL);
-    json_add_text(&w, "id", session->id);
-    json_add_int(&w, "createdMs", session->created_ms);
-    json_add_int(&w, "usedMs", session->used_ms);
-    json_add_int(&w, "ttlMinutes", session->ttl_minutes);
-    json_add_int(&w, "idleMinutes", session->idle_minutes);
-    json_add_int(&w, "pids", session->pids_max);
-    json_add_int(&w, "diskMb", session->disk_mb);
-    json_add_int(&w, "memoryMb", session->memory_mb);
-    json_add_number(&w, "cpu", session->cpu);
-    json_open_array(&w, "egress");
-    for (size_t i = 0; i < session->egress.count; i++)
-        json_add_text(&w, NULL, session->egress.items[i]);
-    json_close(&w);
-    json_add_text(&w, "from", session->from);
-    add_raw(&w, "base", session->base);
-    add_raw(&w, "repo", session->repo);
-    add_raw(&w, "metadata", session->metadata);
-    json_open_array(&w, "env");
-    for (size_t i = 0; i < session->env.count; i++)
-        json_add_text(&w, NULL, session->env.items[i]);
-    json_close(&w);
-    json_close(&w);
-}
-
-int session_save(struct session *session, struct err *err)
-{
-    AUTO(str) char *path = path_join(session->dir, "session.json");
-    AUTO(buf_wipe) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
-    print_record(session, &text);
-    if (!path || buf_check(&text, "the session's record", err))
-        return path ? -1 : err_sys(err, "session");
-    session->used_written_ms = session->used_ms;
-    return file_replace(path, text.data, text.len, 0600, err);
-}
-
-static char *raw_of(const struct json *record, const char *name)
-{
-    AUTO(buf) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
-    if (!json_get(record, name))
-        return NULL;
-    json_print(json_get(record, name), &text);
-    return buf_steal(&text);
-}
-
-static int read_record(struct session *session, struct err *err)
-{
-    int64_t ttl = 0, idle = 0, pids = 0, disk = 0, memory = 0;
-    AUTO(str) char *path = path_join(session->dir, "session.json");
-    AUTO(buf_wipe) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
-    if (!path || file_read(path, &text, err))
-        return path ? -1 : err_sys(err, "session");
-    AUTO(json) struct json *record = json_parse(buf_str(&text), text.len, err);
-    if (!record)
-        return -1;
-    json_int(json_get(record, "createdMs"), &session->created_ms);
-    json_int(json_get(record, "usedMs"), &session->used_ms);
-    json_int(json_get(record, "ttlMinutes"), &ttl);
-    json_int(json_get(record, "idleMinutes"), &idle);
-    json_int(json_get(record, "pids"), &pids);
-    json_int(json_get(record, "diskMb"), &disk);
-    json_int(json_get(record, "memoryMb"), &memory);
-    (void)json_number(json_get(record, "cpu"), &session->cpu);
-    session->disk_mb = (int)disk;
-    session->memory_mb = (int)memory;
-    session->ttl_minutes = (int)ttl;
-    session->idle_minutes = (int)idle;
-    session->pids_max = (int)pids;
-    const struct json *env = json_get(record, "env");
-    for (const struct json *at = json_first(env); at; at = json_next(at))
-        strlist_add(&session->env, json_text(at) ? json_text(at) : "");
-    const struct json *egress = json_get(record, "egress");
-    for (const struct json *at = json_first(egress); at; at = json_next(at))
-        strlist_add(&session->egress, json_text(at) ? json_text(at) : "none");
-    const char *from = json_text(json_get(record, "from"));
-    session->from = from ? strdup(from) : NULL;
-    session->base = raw_of(record, "base");
-    session->repo = raw_of(record, "repo");
-    session->metadata = raw_of(record, "metadata");
-    return 0;
 }
 
 /* --- making -------------------------------------------------------------------------------- */
@@ -437,165 +340,6 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
     return rc ? -1 : session_print(sessions, id, out, err);
 }
 
-/* --- printing ------------------------------------------------------------------------------ */
-
-static void add_shells_locked(const struct session *session, struct json_writer *w)
-{
-    json_open_array(w, "shells");
-    for (const struct view *view = session->views; view; view = view->next) {
-        json_open_object(w, NULL);
-        json_add_text(w, "name", view->name);
-        json_add_text(w, "cwd", view->cwd ? view->cwd : "/workspace");
-        json_add_bool(w, "running", view->running != NULL);
-        json_add_text(w, "command", view->running ? view->running->text : NULL);
-        json_close(w);
-    }
-    json_close(w);
-}
-
-static size_t count_running_locked(const struct session *session)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < session->process_count; i++)
-        count += session->processes[i].running;
-    return count;
-}
-
-/* Adds what it may reach, where that was set, and what was refused. */
-static void add_network(const struct session *session, struct json_writer *w)
-{
-    if (session->egress.count > 0) {
-        json_open_array(w, "egress");
-        for (size_t i = 0; i < session->egress.count; i++)
-            json_add_text(w, NULL, session->egress.items[i]);
-        json_close(w);
-    }
-    if (session->denied.count > 0) {
-        json_open_array(w, "egressDenied");
-        for (size_t i = 0; i < session->denied.count; i++)
-            json_add_raw(w, NULL, session->denied.items[i], strlen(session->denied.items[i]));
-        json_close(w);
-    }
-}
-
-static void learn_denials_locked(struct session *session)
-{
-    for (;;) {
-        AUTO(buf) struct buf json = BUF_INIT(4096);
-        if (!session->gate || !egress_gate_denial(session->gate, &json))
-            return;
-        strlist_add(&session->denied, buf_str(&json));
-    }
-}
-
-/* What a session's files take. Counting goes on for DISK_LOOK_MS at most. */
-struct disk {
-    int64_t bytes, until_ms;
-    bool whole;
-};
-
-static int add_file_size(int dir, const char *name, const char *path, const struct stat *st,
-                         void *arg)
-{
-    struct disk *disk = arg;
-    (void)dir;
-    (void)name;
-    (void)path;
-    disk->bytes += st->st_blocks * INT64_C(512);
-    disk->whole = clock_mono_ms() < disk->until_ms;
-    return !disk->whole;
-}
-
-static struct disk count_disk(const struct session *session)
-{
-    struct disk disk = {.until_ms = clock_mono_ms() + DISK_LOOK_MS, .whole = true};
-    walk_files(open(session->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), add_file_size, &disk);
-    return disk;
-}
-
-static void add_disk(const struct session *session, const struct disk *disk, struct json_writer *w)
-{
-    json_open_object(w, "disk");
-    json_add_int(w, "usedBytes", disk->bytes);
-    json_add_bool(w, "counted", disk->whole); /* else it is at least so much */
-    if (session->disk_mb > 0)
-        json_add_int(w, "limitMb", session->disk_mb);
-    else
-        json_add_null(w, "limitMb");
-    json_close(w);
-}
-
-/* `env` and `disk` are of one session that is looked at; NULL in a list. */
-static void add_session_locked(const struct session *session, const struct buf *env,
-                               const struct disk *disk, struct json_writer *w)
-{
-    struct view *view = shellview_find_locked((struct session *)(uintptr_t)session, "default");
-    json_open_object(w, NULL);
-    json_add_text(w, "id", session->id);
-    json_add_text(w, "session_id", session->id);
-    json_add_text(w, "state", session->making ? "making" : session->trouble ? "failed" : "ready");
-    json_add_bool(w, "awake", session->control >= 0);
-    json_add_text(w, "executor", "local");
-    json_add_text(w, "cwd", view && view->cwd ? view->cwd : "/workspace");
-    if (env)
-        json_add_raw(w, "env", buf_str(env), env->len);
-    add_shells_locked(session, w);
-    ptys_print_locked(session, w);
-    json_add_int(w, "running", (int64_t)count_running_locked(session));
-    if (disk) {
-        detached_list_locked(session, w);
-        add_disk(session, disk, w);
-    }
-    json_add_time(w, "createdAt", session->created_ms);
-    json_add_time(w, "lastUsedAt", session->used_ms);
-    json_add_time(w, "expiresAt", session->created_ms + session->ttl_minutes * INT64_C(60000));
-    json_add_int(w, "ttlMinutes", session->ttl_minutes);
-    json_add_int(w, "idleMinutes", session->idle_minutes);
-    add_network(session, w);
-    json_add_text(w, "from", session->from);
-    add_raw(w, "repo", session->repo);
-    add_raw(w, "metadata", session->metadata);
-    if (session->trouble)
-        json_add_text(w, "error", session->trouble);
-    json_close(w);
-}
-
-void sessions_print(struct sessions *sessions, struct buf *out)
-{
-    struct json_writer w;
-    lock_take(&sessions->lock);
-    json_write(&w, out);
-    json_open_object(&w, NULL);
-    json_open_array(&w, "sessions");
-    for (const struct session *at = sessions->list; at; at = at->next)
-        add_session_locked(at, NULL, NULL, &w);
-    json_close(&w);
-    json_close(&w);
-    lock_drop(&sessions->lock);
-}
-
-int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err)
-{
-    struct json_writer w;
-    struct err ignored;
-    AUTO(buf) struct buf env = BUF_INIT(16u << 20);
-    AUTO(buf) struct buf ask = BUF_INIT(64);
-    AUTO(session) struct session *session = session_take(sessions, id, err);
-    if (!session)
-        return -1;
-    if (session->views && session_work(sessions, id, "env", &ask, &env, &ignored))
-        buf_clear(&env);
-    if (env.len == 0)
-        buf_adds(&env, "{}");
-    const struct disk disk = count_disk(session);
-    lock_take(&sessions->lock);
-    learn_denials_locked(session);
-    json_write(&w, out);
-    add_session_locked(session, &env, &disk, &w);
-    lock_drop(&sessions->lock);
-    return 0;
-}
-
 /* --- what was there before ----------------------------------------------------------------- */
 
 /* The directory of a shell, from the first line of its state: "\\builtin cd -- 'PATH'". NULL when
@@ -661,7 +405,7 @@ static void take_up(struct sessions *sessions, const char *id)
     struct session *session = session_new(sessions, id);
     if (!session)
         return;
-    if (read_record(session, &err)) {
+    if (session_load(session, &err)) {
         log_warn("session", "the session '%s' cannot be read and is passed over: %s", id, err.msg);
         session_unref_locked(session);
         return;

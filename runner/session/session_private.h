@@ -190,7 +190,7 @@ void guests_tell_locked(struct session *session) NOT_CHECKED;
  * it the session's files. Call while session->waking is the caller's. Returns 0 or -1. */
 int session_take_user(struct session *session, struct err *err);
 
-/* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
+/* --- sessions (registry.c, record.c, listing.c, agent.c) ----------------------------------- */
 
 struct session {
     struct session *next;
@@ -326,7 +326,10 @@ int64_t sessions_ending_locked(const struct sessions *sessions);
 void sessions_ended_locked(struct sessions *sessions, int64_t now_ms);
 /* It has no agent any more: everything that waits for it is told. */
 void session_lost_locked(struct session *session);
+/* Writes its record. */
 int session_save(struct session *session, struct err *err);
+/* Reads it into a session that is new. */
+int session_load(struct session *session, struct err *err);
 /* Makes good what commands have done to the directories of its box. Nothing runs in it. */
 int session_mend_dirs(const struct session *session, struct err *err);
 

@@ -67,12 +67,6 @@ static void unlist_locked(struct sessions *sessions, struct snapshot *snapshot)
 
 /* --- printing ------------------------------------------------------------------------------ */
 
-static void add_raw(struct json_writer *w, const char *name, const char *json)
-{
-    if (json)
-        json_add_raw(w, name, json, strlen(json));
-}
-
 static void print_one(const struct snapshot *snapshot, struct json_writer *w)
 {
     json_open_object(w, NULL);
@@ -85,8 +79,8 @@ static void print_one(const struct snapshot *snapshot, struct json_writer *w)
     json_add_int(w, "bytes", snapshot->bytes);
     json_add_int(w, "files", snapshot->entries);
     json_add_int(w, "tookMs", snapshot->took_ms);
-    add_raw(w, "repo", snapshot->repo);
-    add_raw(w, "metadata", snapshot->metadata);
+    json_add_given(w, "repo", snapshot->repo);
+    json_add_given(w, "metadata", snapshot->metadata);
     json_close(w);
 }
 
@@ -132,26 +126,14 @@ static int save(const struct snapshot *snapshot, struct err *err)
     json_add_int(&w, "bytes", snapshot->bytes);
     json_add_int(&w, "entries", snapshot->entries);
     json_add_bool(&w, "shared", snapshot->shared);
-    add_raw(&w, "base", snapshot->base);
-    add_raw(&w, "repo", snapshot->repo);
-    add_raw(&w, "metadata", snapshot->metadata);
-    json_open_array(&w, "env");
-    for (size_t i = 0; i < snapshot->env.count; i++)
-        json_add_text(&w, NULL, snapshot->env.items[i]);
-    json_close(&w);
+    json_add_given(&w, "base", snapshot->base);
+    json_add_given(&w, "repo", snapshot->repo);
+    json_add_given(&w, "metadata", snapshot->metadata);
+    json_add_texts(&w, "env", &snapshot->env);
     json_close(&w);
     if (!path || buf_check(&text, "the snapshot's record", err))
         return path ? -1 : err_sys(err, "snapshot");
     return file_replace(path, text.data, text.len, 0600, err);
-}
-
-static char *raw_of(const struct json *record, const char *name)
-{
-    AUTO(buf) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
-    if (!json_get(record, name))
-        return NULL;
-    json_print(json_get(record, name), &text);
-    return buf_steal(&text);
 }
 
 static int read_record(struct snapshot *snapshot, struct err *err)
@@ -171,9 +153,9 @@ static int read_record(struct snapshot *snapshot, struct err *err)
     json_int(json_get(record, "bytes"), &snapshot->bytes);
     json_int(json_get(record, "entries"), &snapshot->entries);
     json_bool(json_get(record, "shared"), &snapshot->shared);
-    snapshot->base = raw_of(record, "base");
-    snapshot->repo = raw_of(record, "repo");
-    snapshot->metadata = raw_of(record, "metadata");
+    snapshot->base = json_print_new(json_get(record, "base"), RECORD_BYTES_MAX);
+    snapshot->repo = json_print_new(json_get(record, "repo"), RECORD_BYTES_MAX);
+    snapshot->metadata = json_print_new(json_get(record, "metadata"), RECORD_BYTES_MAX);
     const struct json *env = json_get(record, "env");
     for (const struct json *at = json_first(env); at; at = json_next(at))
         strlist_add(&snapshot->env, json_text(at) ? json_text(at) : "");

@@ -32,10 +32,7 @@ int tree_report_save(const char *mirror, const char *commit, const struct tree_r
     json_add_int(&w, "files", report->files);
     json_add_int(&w, "lfsPointers", report->lfs_pointers);
     json_add_bool(&w, "submodulesMore", report->submodules_more);
-    json_open_array(&w, "submodules");
-    for (size_t i = 0; i < report->submodules.count; i++)
-        json_add_text(&w, NULL, report->submodules.items[i]);
-    json_close(&w);
+    json_add_texts(&w, "submodules", &report->submodules);
     json_close(&w);
     place_of(mirror, commit, path, sizeof(path));
     if (!dir)

@@ -208,10 +208,7 @@ static void add_impersonation(const struct identity *identity, struct buf *body)
     json_close(&w);
     json_add_text(&w, "lifetime", "3600s");
     if (identity->delegates.count > 0) {
-        json_open_array(&w, "delegates");
-        for (size_t i = 0; i < identity->delegates.count; i++)
-            json_add_text(&w, NULL, identity->delegates.items[i]);
-        json_close(&w);
+        json_add_texts(&w, "delegates", &identity->delegates);
     }
     json_close(&w);
 }

@@ -14,6 +14,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/strlist.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -62,6 +63,9 @@ int json_bool(const struct json *node, bool *ret_value);
 
 /* Appends the node as compact JSON. */
 void json_print(const struct json *node, struct buf *out);
+/* Prints it to a new string, which the caller frees. NULL for NULL, without memory, and when it has
+ * more than `max` bytes. */
+char *json_print_new(const struct json *node, size_t max);
 
 /* The bytes of one member of a top-level object in checked text, exactly as the sender wrote them,
  * or NULL. They point into text. */
@@ -91,5 +95,9 @@ void json_add_number(struct json_writer *w, const char *name, double value); /* 
 void json_add_bool(struct json_writer *w, const char *name, bool value);
 void json_add_null(struct json_writer *w, const char *name);
 void json_add_raw(struct json_writer *w, const char *name, const char *json, size_t len);
+/* Adds JSON text; nothing when it is NULL. */
+void json_add_given(struct json_writer *w, const char *name, const char *json);
+/* Adds an array of texts. */
+void json_add_texts(struct json_writer *w, const char *name, const struct strlist *texts);
 
 #endif

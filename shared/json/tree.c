@@ -240,6 +240,15 @@ void json_print(const struct json *node, struct buf *out)
     print_node(&w, NULL, node);
 }
 
+char *json_print_new(const struct json *node, size_t max)
+{
+    AUTO(buf) struct buf text = BUF_INIT(max);
+    if (!node)
+        return NULL;
+    json_print(node, &text);
+    return buf_steal(&text);
+}
+
 static const char *skip_space(const char *p, const char *end)
 {
     while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))

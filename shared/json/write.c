@@ -133,6 +133,20 @@ void json_add_raw(struct json_writer *w, const char *name, const char *json, siz
     buf_add(w->out, json, len);
 }
 
+void json_add_given(struct json_writer *w, const char *name, const char *json)
+{
+    if (json)
+        json_add_raw(w, name, json, strlen(json));
+}
+
+void json_add_texts(struct json_writer *w, const char *name, const struct strlist *texts)
+{
+    json_open_array(w, name);
+    for (size_t i = 0; i < texts->count; i++)
+        json_add_text(w, NULL, texts->items[i]);
+    json_close(w);
+}
+
 void json_add_time(struct json_writer *w, const char *name, int64_t real_ms)
 {
     char text[CLOCK_TEXT_SIZE];

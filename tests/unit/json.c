@@ -357,7 +357,10 @@ static void the_writer_puts_commas_and_quotes(void **state)
 {
     (void)state;
     AUTO(buf) struct buf out = BUF_INIT(4096);
+    AUTO(strlist) struct strlist texts = STRLIST_INIT;
     struct json_writer w;
+    strlist_add(&texts, "a");
+    strlist_add(&texts, "b\"");
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "t", "a\"\n\x01\xff");
@@ -372,12 +375,28 @@ static void the_writer_puts_commas_and_quotes(void **state)
     json_close(&w);
     json_close(&w);
     json_add_raw(&w, "raw", "[1, 2]", 6);
+    json_add_given(&w, "given", "{}");
+    json_add_given(&w, "not given", NULL);
+    json_add_texts(&w, "texts", &texts);
+    json_add_texts(&w, "no texts", &(const struct strlist)STRLIST_INIT);
     json_add_number(&w, "inf", HUGE_VAL);
     json_close(&w);
     assert_string_equal(buf_str(&out),
                         "{\"t\":\"a\\\"\\n\\u0001\xef\xbf\xbd\",\"none\":null,\"list\":[{},"
-                        "-9223372036854775808,false,\"ab\",[]],\"raw\":[1, 2],\"inf\":null}");
+                        "-9223372036854775808,false,\"ab\",[]],\"raw\":[1, 2],\"given\":{},"
+                        "\"texts\":[\"a\",\"b\\\"\"],\"no texts\":[],\"inf\":null}");
     assert_true(buf_ok(&out));
+}
+
+static void a_node_is_printed_to_a_string_of_its_own(void **state)
+{
+    (void)state;
+    struct err err;
+    AUTO(json) struct json *node = json_parse("{ \"a\" : [1] }", 13, &err);
+    AUTO(str) char *text = json_print_new(node, 9), *longer = json_print_new(node, 8);
+    assert_string_equal(text, "{\"a\":[1]}");
+    assert_null(longer);
+    assert_null(json_print_new(NULL, 9));
 }
 
 static void the_writer_fails_the_buffer_when_nested_too_deeply(void **state)
@@ -449,6 +468,7 @@ int main(void)
         cmocka_unit_test(gives_values_only_as_the_type_they_have),
         cmocka_unit_test(gives_back_a_member_byte_for_byte),
         cmocka_unit_test(the_writer_puts_commas_and_quotes),
+        cmocka_unit_test(a_node_is_printed_to_a_string_of_its_own),
         cmocka_unit_test(the_writer_fails_the_buffer_when_nested_too_deeply),
         cmocka_unit_test(numbers_are_written_short_and_exact),
         cmocka_unit_test(the_case_list_is_long_enough_to_mean_something),
