@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 #include "base/fd.h"
+#include "base/path.h"
+#include "base/place.h"
 #include "base/str.h"
 #include "runner/config/caller_limits.h"
 #include "runner/config/fields.h"
@@ -250,6 +252,46 @@ static void check_uids(struct load *load, const struct config *config)
                      last - first + 1, config->max_concurrent_tasks);
 }
 
+static void check_lan(struct load *load, const struct config *config)
+{
+    const struct strlist *lan = &config->egress_lan;
+    if (lan->count == 1 && strcmp(lan->items[0], "none") == 0)
+        return;
+    for (size_t i = 0; i < lan->count; i++)
+        if (place_is_within("", lan->items[i]) < 0)
+            strlist_addf(&load->report->errors,
+                         "EGRESS_LAN must be none, or networks like 192.168.1.0/24, got '%.60s'",
+                         lan->items[i]);
+}
+
+char *config_jail_path(const char *item, bool *ret_writable)
+{
+    size_t len = strlen(item);
+    bool writable = len > 3 && strcmp(item + len - 3, ":rw") == 0;
+    len -= writable ? 3 : 0;
+    while (len > 1 && item[len - 1] == '/')
+        len--;
+    AUTO(str) char *path = str_copy(item, len);
+    if (!path || path[0] != '/' || !path_is_inside(path + 1))
+        return NULL;
+    *ret_writable = writable;
+    return STEAL_PTR(path);
+}
+
+/* Refuses what would keep every task from its start. */
+static void check_paths(struct load *load, const struct config *config)
+{
+    bool ignored;
+    for (size_t i = 0; i < config->jail_paths.count; i++) {
+        AUTO(str) char *path = config_jail_path(config->jail_paths.items[i], &ignored);
+        if (!path)
+            strlist_addf(&load->report->errors,
+                         "JAIL_PATHS must be whole paths, like /srv/cache or /srv/cache:rw, got "
+                         "'%.60s'",
+                         config->jail_paths.items[i]);
+    }
+}
+
 /* Checks settings that must fit together. */
 static void check_together(struct load *load, const struct config *config)
 {
@@ -258,7 +300,16 @@ static void check_together(struct load *load, const struct config *config)
                     "CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD must be set together");
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
+    if (config_jail_most(config) < 2 && config->egress.count > 0 &&
+        strcmp(config->egress.items[0], "open") != 0)
+        strlist_add(&load->report->errors,
+                    "EGRESS other than open takes tier full, and JAIL is weaker");
+    if (config->system_prompt_file && config->system_prompt_secret)
+        strlist_add(&load->report->errors,
+                    "SYSTEM_PROMPT_FILE and SYSTEM_PROMPT_SECRET are both set");
     check_uids(load, config);
+    check_lan(load, config);
+    check_paths(load, config);
     caller_limits_check(config, &load->report->errors);
 }
 

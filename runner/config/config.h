@@ -393,6 +393,10 @@ void config_print_unchanging(const struct config *config, struct buf *out);
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last);
 #define CONFIG_UIDS_MAX 4096
 
+/* The path of an entry of JAIL_PATHS, "path" or "path:rw", without '/' at its end; the caller frees
+ * it. NULL when it is no whole path. */
+char *config_jail_path(const char *item, bool *ret_writable);
+
 /* The strongest and the weakest tier of jail that tasks may have: 0 none, 1 restricted, 2 full. */
 int config_jail_most(const struct config *config);
 int config_jail_least(const struct config *config);

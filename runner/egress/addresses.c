@@ -91,20 +91,6 @@ static bool is_opened(const struct strlist *lan, const struct plain *plain)
     return false;
 }
 
-int egress_check_lan(const struct strlist *lan, const char **ret_bad)
-{
-    struct plain net;
-    int bits;
-    if (lan->count == 1 && strcmp(lan->items[0], "none") == 0)
-        return 0;
-    for (size_t i = 0; i < lan->count; i++)
-        if (read_network(lan->items[i], &net, &bits)) {
-            *ret_bad = lan->items[i];
-            return -1;
-        }
-    return 0;
-}
-
 /* True for loopback, "any", and addresses of this machine's interfaces. When these cannot be
  * listed, true for every address. */
 static bool is_ours(const struct plain *plain)

@@ -20,7 +20,8 @@
 #include <stdint.h>
 
 #define GATE_NAMES_MAX 4096
-#define GATE_LOOKUPS_MAX 32
+#define GATE_LOOKUPS_MAX 32   /* at once */
+#define GATE_WAITING_MAX 1024 /* lookups that wait for these */
 #define ADDRESSES_MAX 8
 #define GATE_CHUNK_BYTES ((size_t)64 << 10) /* of gate->chunk */
 
@@ -128,6 +129,9 @@ struct egress_gate {
     int serving;
     struct conn *conns, *closed;
     size_t count, lookups;
+    struct lookup *running[GATE_LOOKUPS_MAX]; /* so many as `lookups` says; their threads' */
+    struct lookup *waiting, *waiting_last;    /* for their turn, or for their name */
+    size_t waiting_count;
     size_t held_bytes;
     struct known *known;
     size_t known_count;
@@ -146,10 +150,14 @@ void gate_deny(struct egress_gate *gate, const char *host, unsigned port, const 
 /* Says how a denial of that kind can be allowed. */
 void gate_say_allow(const char *host, enum denial kind, char *to, size_t size);
 
-/* lookup.c: starts a lookup. When no thread can be started, the name is not found. */
+/* lookup.c: starts a lookup. It waits for its turn when many go on, and for the other one when its
+ * name is being looked up already. When no thread can be started, or too many wait, the name is not
+ * found. */
 void lookup_start(struct egress_gate *gate, struct lookup *lookup);
-/* Answers the connection or question that waits for the lookup. */
+/* Answers the connections and questions that wait for the lookup, and frees it. */
 void lookup_finish(struct egress_gate *gate, struct lookup *lookup);
+/* Frees those that wait. */
+void lookup_forget_waiting(struct egress_gate *gate);
 /* Handles a question that came over UDP (conn NULL) or TCP. */
 void lookup_question(struct egress_gate *gate, const void *data, size_t len, struct conn *conn,
                      const struct sockaddr_in *client);

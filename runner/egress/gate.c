@@ -113,6 +113,7 @@ void gate_unref(struct egress_gate *gate)
         next = lookup->next;
         free(lookup);
     }
+    lookup_forget_waiting(gate);
     free_closed(gate, true);
     for (size_t i = 0; i < gate->known_count; i++)
         free(gate->known[i].host);

@@ -46,21 +46,48 @@ static void *look_up(void *arg)
     return NULL;
 }
 
-void lookup_start(struct egress_gate *gate, struct lookup *lookup)
+/* Starts it on a thread of its own. False when that cannot be done. */
+static bool start(struct egress_gate *gate, struct lookup *lookup)
 {
     struct err ignored;
+    gate_ref(gate);
+    if (thread_start_detached("egress-name", THREAD_STACK_SMALL, look_up, lookup, &ignored)) {
+        gate_unref(gate);
+        return false;
+    }
+    gate->running[gate->lookups++] = lookup;
+    return true;
+}
+
+/* True when the same name is being looked up. */
+static bool is_running(const struct egress_gate *gate, const char *host)
+{
+    for (size_t i = 0; i < gate->lookups; i++)
+        if (strcmp(gate->running[i]->host, host) == 0)
+            return true;
+    return false;
+}
+
+static void tell(struct egress_gate *gate, struct lookup *lookup, struct known *known);
+
+void lookup_start(struct egress_gate *gate, struct lookup *lookup)
+{
+    const bool running = is_running(gate, lookup->host);
     lookup->gate = gate;
     lookup->serving = gate->serving;
     lookup->found.code = NAMES_FAILED;
     if (lookup->conn)
         lookup->conn->awaited = true;
-    gate_ref(gate);
-    gate->lookups++;
-    if (gate->lookups <= GATE_LOOKUPS_MAX &&
-        thread_start_detached("egress-name", THREAD_STACK_SMALL, look_up, lookup, &ignored) == 0)
-        return;
-    gate_unref(gate);
-    lookup_finish(gate, lookup);
+    if (!running && gate->lookups < GATE_LOOKUPS_MAX) {
+        if (!start(gate, lookup))
+            tell(gate, lookup, NULL);
+    } else if (gate->waiting_count == GATE_WAITING_MAX) {
+        tell(gate, lookup, NULL);
+    } else {
+        gate->waiting_count++;
+        *(gate->waiting ? &gate->waiting_last->next : &gate->waiting) = lookup;
+        gate->waiting_last = lookup;
+    }
 }
 
 struct known *lookup_find(struct egress_gate *gate, const char *host)
@@ -121,15 +148,10 @@ static void answer_found(struct egress_gate *gate, struct lookup *lookup, struct
     answer(gate, lookup, NAMES_OK, &address);
 }
 
-void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
+/* Answers the connection or question that waits for the lookup, and frees it. */
+static void tell(struct egress_gate *gate, struct lookup *lookup, struct known *known)
 {
     struct conn *conn = lookup->conn;
-    struct known *known = lookup->found.code == NAMES_OK ? know(gate, lookup->host) : NULL;
-    gate->lookups--;
-    if (known) {
-        known->found = lookup->found;
-        known->until_ms = clock_mono_ms() + FRESH_MS;
-    }
     if (conn)
         conn->awaited = false;
     if (conn && conn->state == CONN_CLOSED) {
@@ -143,6 +165,66 @@ void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
         way_resolved(conn);
     }
     free(lookup);
+}
+
+/* Takes the first lookup that waits for this name; of any name when `host` is NULL. */
+static struct lookup *take_waiting(struct egress_gate *gate, const char *host)
+{
+    struct lookup *before = NULL, *lookup = gate->waiting;
+    while (lookup && host && strcmp(lookup->host, host) != 0) {
+        before = lookup;
+        lookup = lookup->next;
+    }
+    if (!lookup)
+        return NULL;
+    *(before ? &before->next : &gate->waiting) = lookup->next;
+    if (gate->waiting_last == lookup)
+        gate->waiting_last = before;
+    lookup->next = NULL;
+    gate->waiting_count--;
+    return lookup;
+}
+
+/* True when nobody is there any more to hear of it. */
+static bool is_idle(const struct egress_gate *gate, const struct lookup *lookup)
+{
+    return lookup->conn ? lookup->conn->state == CONN_CLOSED : lookup->serving != gate->serving;
+}
+
+/* Starts those that wait, as far as there is room. */
+static void start_waiting(struct egress_gate *gate)
+{
+    struct lookup *lookup;
+    while (gate->lookups < GATE_LOOKUPS_MAX && (lookup = take_waiting(gate, NULL)))
+        if (is_idle(gate, lookup) || !start(gate, lookup))
+            tell(gate, lookup, NULL);
+}
+
+void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
+{
+    const struct found found = lookup->found;
+    struct known *known = found.code == NAMES_OK ? know(gate, lookup->host) : NULL;
+    char host[NAMES_HOST_SIZE];
+    size_t i = 0;
+    memcpy(host, lookup->host, sizeof(host));
+    while (gate->running[i] != lookup)
+        i++;
+    gate->running[i] = gate->running[--gate->lookups];
+    if (known) {
+        known->found = found;
+        known->until_ms = clock_mono_ms() + FRESH_MS;
+    }
+    do {
+        lookup->found = found;
+        tell(gate, lookup, known);
+    } while ((lookup = take_waiting(gate, host)));
+    start_waiting(gate);
+}
+
+void lookup_forget_waiting(struct egress_gate *gate)
+{
+    for (struct lookup *lookup; (lookup = take_waiting(gate, NULL));)
+        free(lookup);
 }
 
 bool lookup_is_localhost(const char *host)

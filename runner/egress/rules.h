@@ -27,10 +27,6 @@ bool egress_allows_name(const struct strlist *egress, const char *host, unsigned
 /* True when a program may connect to an address that it did not get from a name. */
 bool egress_allows_literal(const struct strlist *egress);
 
-/* Checks "none", or networks as ADDRESS/BITS (or ADDRESS). Returns 0, or -1 with the wrong
- * entry. */
-int egress_check_lan(const struct strlist *lan, const char **ret_bad);
-
 /* NULL when the address may be connected to: it is public and not this machine's, or it is in a
  * network of `lan` and this process does not listen on its port. Else a static text that says why
  * not. IPv6 forms of IPv4 addresses count as IPv4. */

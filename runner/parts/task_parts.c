@@ -442,11 +442,6 @@ static void free_engine(void *whole)
 static int check_egress(const struct config *config, bool gate, const struct jail_host *host,
                         struct err *err)
 {
-    const char *bad;
-    if (egress_check_lan(&config->egress_lan, &bad))
-        return err_set(err, ERR_CONFIG,
-                       "EGRESS_LAN must be none, or networks like 192.168.1.0/24, got '%.60s'",
-                       bad);
     if (gate || egress_mode_of(&config->egress) == EGRESS_OPEN)
         return 0;
     return err_set(

@@ -101,15 +101,12 @@ static int add_places(const struct walls *walls, const struct walls_run *run, st
     return 0;
 }
 
-/* Adds further paths that the owner shows to tasks: "path" or "path:rw". */
+/* Adds further paths that the owner shows to tasks. */
 static void add_paths(const struct strlist *paths, struct plan *plan)
 {
     for (size_t i = 0; i < paths->count; i++) {
-        AUTO(str) char *path = strdup(paths->items[i]);
-        size_t len = path ? strlen(path) : 0;
-        bool writable = len > 3 && strcmp(path + len - 3, ":rw") == 0;
-        if (writable)
-            path[len - 3] = '\0';
+        bool writable = false;
+        AUTO(str) char *path = config_jail_path(paths->items[i], &writable);
         if (path)
             add_bind(plan, writable ? "rw?" : "ro?", path, path);
     }

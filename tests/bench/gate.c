@@ -2,15 +2,19 @@
  * What a jail's way to the network costs: a server, and a client that runs in a jail and beside it.
  *
  *   bench-gate serve                      answers on a loopback port, which it prints
+ *   bench-gate without-nftables PROGRAM…  runs a program as on a kernel that has no nf_tables
  *   bench-gate first HOST PORT COUNT      prints the median time to the first byte, in us
  *   bench-gate bulk HOST PORT MB          prints MB/s of one download
  *   bench-gate upload HOST PORT MB        prints MB/s of one upload
  *   bench-gate hold HOST PORT COUNT MS    keeps so many connections so long, prints COUNT
  *
  * A client sends how many MB it wants, as text with a line's end; the server sends one byte more. A
- * negative number announces as many MB from the client, before that byte.
+ * negative number announces as many MB from the client, before that byte. Where HTTPS_PROXY is set
+ * a client asks for the server there, by its name.
  */
 #include "measure.h"
+
+#include "situation.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -81,14 +85,62 @@ static _Noreturn void serve(void)
 
 /* ---- the client ---- */
 
+/* The server, or the proxy that leads to it. */
+struct place {
+    struct addrinfo *at;
+    char request[512]; /* for the proxy; "": there is none */
+};
+
+static struct addrinfo *find(const char *host, const char *port)
+{
+    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *at = NULL;
+    if (getaddrinfo(host, port, &hints, &at)) {
+        fprintf(stderr, "no such host: %s\n", host);
+        exit(1);
+    }
+    return at;
+}
+
+static void find_place(const char *host, const char *port, struct place *ret_place)
+{
+    const char *proxy = getenv("HTTPS_PROXY");
+    char name[64], number[8];
+    ret_place->request[0] = '\0';
+    if (!proxy) {
+        ret_place->at = find(host, port);
+        return;
+    }
+    if (sscanf(proxy, "http://%63[^:]:%7[0-9]", name, number) != 2)
+        die("HTTPS_PROXY");
+    ret_place->at = find(name, number);
+    snprintf(ret_place->request, sizeof(ret_place->request),
+             "CONNECT %s:%s HTTP/1.1\r\nHost: %s:%s\r\n\r\n", host, port, host, port);
+}
+
+/* Reads a proxy's answer, byte by byte: what follows is the server's. */
+static bool is_let_through(int fd)
+{
+    char answer[1024] = "";
+    size_t len = 0;
+    while (len + 1 < sizeof(answer) && !strstr(answer, "\r\n\r\n"))
+        if (recv(fd, answer + len++, 1, 0) != 1)
+            return false;
+    return strncmp(answer, "HTTP/1.1 200 ", 13) == 0;
+}
+
 /* Connects, and asks for so many MB. */
-static int ask(const struct addrinfo *to, int mb)
+static int ask(const struct place *to, int mb)
 {
     char line[32];
     int len = snprintf(line, sizeof(line), "%d\n", mb);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || connect(fd, to->ai_addr, to->ai_addrlen) || !send_all(fd, line, (size_t)len))
+    if (fd < 0 || connect(fd, to->at->ai_addr, to->at->ai_addrlen))
         die("connect");
+    if (to->request[0] && (!send_all(fd, to->request, strlen(to->request)) || !is_let_through(fd)))
+        die("the proxy");
+    if (!send_all(fd, line, (size_t)len))
+        die("send");
     return fd;
 }
 
@@ -99,7 +151,7 @@ static void take_byte(int fd)
         die("the first byte");
 }
 
-static void upload(const struct addrinfo *to, int mb)
+static void upload(const struct place *to, int mb)
 {
     static const char chunk[CHUNK];
     int64_t left = (int64_t)mb * MB, began = now_us();
@@ -117,7 +169,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void first(const struct addrinfo *to, int count)
+static void first(const struct place *to, int count)
 {
     static int64_t took[SAMPLES_MAX];
     for (int i = 0; i < count && i < SAMPLES_MAX; i++) {
@@ -131,7 +183,7 @@ static void first(const struct addrinfo *to, int count)
     printf("%lld\n", (long long)took[count / 2]);
 }
 
-static void bulk(const struct addrinfo *to, int mb)
+static void bulk(const struct place *to, int mb)
 {
     static char chunk[CHUNK];
     int64_t got = 0, began = now_us();
@@ -144,7 +196,7 @@ static void bulk(const struct addrinfo *to, int mb)
     printf("%.0f\n", (double)got / (double)(now_us() - began));
 }
 
-static void hold(const struct addrinfo *to, int count, int ms)
+static void hold(const struct place *to, int count, int ms)
 {
     for (int i = 0; i < count; i++)
         take_byte(ask(to, 0));
@@ -152,27 +204,35 @@ static void hold(const struct addrinfo *to, int count, int ms)
     printf("%d\n", count);
 }
 
+static _Noreturn void run_without_nftables(char **argv)
+{
+    if (!situation_enter(situation_find("no-nftables")))
+        die("a filter of calls");
+    execv(argv[0], argv);
+    die(argv[0]);
+}
+
 int main(int argc, char **argv)
 {
-    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *to = NULL;
+    struct place to;
     if (argc == 2 && strcmp(argv[1], "serve") == 0)
         serve();
+    if (argc >= 3 && strcmp(argv[1], "without-nftables") == 0)
+        run_without_nftables(argv + 2);
     if (argc < 5)
         return 2;
-    if (getaddrinfo(argv[2], argv[3], &hints, &to))
-        return fprintf(stderr, "no such host: %s\n", argv[2]), 1;
+    find_place(argv[2], argv[3], &to);
     int count = (int)strtol(argv[4], NULL, 10);
     if (count < 1 || count > SAMPLES_MAX)
         return 2;
     if (strcmp(argv[1], "first") == 0)
-        first(to, count);
+        first(&to, count);
     else if (strcmp(argv[1], "bulk") == 0)
-        bulk(to, count);
+        bulk(&to, count);
     else if (strcmp(argv[1], "upload") == 0)
-        upload(to, count);
+        upload(&to, count);
     else if (argc == 6 && strcmp(argv[1], "hold") == 0)
-        hold(to, count, (int)strtol(argv[5], NULL, 10));
-    freeaddrinfo(to);
+        hold(&to, count, (int)strtol(argv[5], NULL, 10));
+    freeaddrinfo(to.at);
     return 0;
 }

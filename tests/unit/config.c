@@ -169,6 +169,9 @@ static void refuses_bad_secrets_without_telling_them(void **state)
     }
 }
 
+#define LAN "EGRESS_LAN must be none, or networks like 192.168.1.0/24, got "
+#define PATHS "JAIL_PATHS must be whole paths, like /srv/cache or /srv/cache:rw, got "
+
 static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **state)
 {
     (void)state;
@@ -186,6 +189,17 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"LOG_LEVEL=INFO", "LOG_LEVEL must be one of error, warn, info or debug, got 'INFO'"},
         {"PERMISSION_MODE=yolo", "PERMISSION_MODE must be one of acceptEdits, auto, "
                                  "bypassPermissions, default, dontAsk or plan, got 'yolo'"},
+        {"EGRESS_LAN=lan", LAN "'lan'"},
+        {"EGRESS_LAN=none,10.0.0.0/8", LAN},
+        {"EGRESS_LAN=10.0.0.0/8,10.0.0.0/33", LAN "'10.0.0.0/33'"},
+        {"EGRESS_LAN=10.0.0.0/", LAN},
+        {"EGRESS_LAN=fd00::/8,::/129", LAN "'::/129'"},
+        {"JAIL_PATHS=cache", PATHS},
+        {"JAIL_PATHS=/srv,~/.cargo", PATHS},
+        {"JAIL_PATHS=/srv/../etc:rw", PATHS "'/srv/../etc:rw'"},
+        {"JAIL_PATHS=/srv//cache", PATHS},
+        {"JAIL_PATHS=/./srv", PATHS},
+        {"JAIL_PATHS=/:rw", PATHS},
         {"EGRESS=open,github.com", "EGRESS must be open, none, or domain names"},
         {"CALLBACK_RETRY_SECONDS=5,x", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800 "
                                        "separated by commas, got '5,x'"},

@@ -142,29 +142,6 @@ static void a_port_that_this_process_listens_at_is_never_reached(void **state)
     assert_string_equal(refusal("127.0.0.0/8", "127.0.0.1", ntohs(at.sin_port)), "");
 }
 
-static void networks_are_checked(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *lan, *bad;
-    } cases[] = {{"none", NULL},
-                 {"10.0.0.0/8,fd00::/8", NULL},
-                 {"192.168.1.7", NULL},
-                 {"10.0.0.0/33", "10.0.0.0/33"},
-                 {"none,10.0.0.0/8", "none"},
-                 {"lan", "lan"},
-                 {"10.0.0.0/", "10.0.0.0/"},
-                 {"::/129", "::/129"}};
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        const char *bad = NULL;
-        struct strlist lan = list_of(cases[i].lan);
-        assert_int_equal(egress_check_lan(&lan, &bad), cases[i].bad ? -1 : 0);
-        if (cases[i].bad)
-            assert_string_equal(bad, cases[i].bad);
-        strlist_done(&lan);
-    }
-}
-
 /* "\0a\1b" and its like, as a query of one question. */
 static size_t query(unsigned char *to, const char *labels, size_t len, unsigned type)
 {
@@ -232,7 +209,6 @@ int main(void)
         cmocka_unit_test(names_are_allowed_as_the_list_says),
         cmocka_unit_test(addresses_are_refused_whatever_their_form),
         cmocka_unit_test(a_port_that_this_process_listens_at_is_never_reached),
-        cmocka_unit_test(networks_are_checked),
         cmocka_unit_test(a_question_is_read_and_answered),
         cmocka_unit_test(what_is_no_question_is_refused_at_every_length),
     };

@@ -31,6 +31,10 @@
 /* --- the script ----------------------------------------------------------------------------- */
 
 static atomic_llong passed_ms; /* by the clock's own account */
+static atomic_bool held;       /* whoever looks up a name waits */
+static atomic_int lookups;     /* all of them, and those that go on */
+static atomic_int lookups_now;
+static atomic_int lookups_most; /* at once */
 
 int64_t __real_clock_mono_ms(void);
 int64_t __wrap_clock_mono_ms(void);
@@ -52,6 +56,15 @@ int __wrap_getaddrinfo(const char *name, const char *service, const struct addri
                                            {"lan.example", "192.168.1.1"},
                                            {"meta.example", "169.254.169.254"}};
     (void)service, (void)hints;
+    atomic_fetch_add(&lookups, 1);
+    int now = atomic_fetch_add(&lookups_now, 1) + 1;
+    if (now > atomic_load(&lookups_most))
+        atomic_store(&lookups_most, now);
+    while (atomic_load(&held))
+        usleep(1000);
+    atomic_fetch_sub(&lookups_now, 1);
+    if (strncmp(name, "many-", 5) == 0) /* all the same */
+        name = "a.example";
     for (size_t i = 0; i < COUNT(names); i++) {
         if (strcmp(names[i][0], name) != 0)
             continue;
@@ -327,6 +340,58 @@ static void what_can_not_be_reached_is_told(void **state)
     end();
 }
 
+/* More connections than may look up names at once: those to one name need one lookup, those to many
+ * names wait for their turn. */
+static void a_burst_of_connections_waits_for_its_names(void **state)
+{
+    (void)state;
+    enum { MANY = 200, AT_ONCE = 32 };
+    int programs[MANY];
+    begin("open", "none", NULL);
+    for (int different = 0; different < 2; different++) {
+        atomic_store(&held, true);
+        atomic_store(&lookups, 0);
+        atomic_store(&lookups_most, 0);
+        for (int i = 0; i < MANY; i++) {
+            char text[128];
+            snprintf(text, sizeof(text), "CONNECT %s%d.example:8000 HTTP/1.1" END, "many-",
+                     different ? i : -1);
+            programs[i] = ask(text);
+        }
+        EVENTUALLY(PATIENCE_MS, atomic_load(&lookups) == (different ? AT_ONCE : 1));
+        atomic_store(&held, false);
+        for (int i = 0; i < MANY; i++) {
+            AUTO(fd) int server = arrival("::ffff:8.8.8.8");
+            hear(programs[i], YES);
+            close(programs[i]);
+        }
+        assert_int_equal(atomic_load(&lookups), different ? MANY : 1);
+        assert_true(atomic_load(&lookups_most) <= AT_ONCE);
+    }
+    end();
+}
+
+/* The programs have gone, and so has the gate: nobody looks up what waited. */
+static void what_waits_for_its_name_ends_with_the_gate(void **state)
+{
+    (void)state;
+    enum { MANY = 100, AT_ONCE = 32 };
+    begin("open", "none", NULL);
+    atomic_store(&held, true);
+    atomic_store(&lookups, 0);
+    for (int i = 0; i < MANY; i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "CONNECT many-%d.example:8000 HTTP/1.1" END, i);
+        AUTO(fd) int program = ask(text);
+    }
+    EVENTUALLY(PATIENCE_MS, atomic_load(&lookups) == AT_ONCE);
+    expect_answer("CONNECT none HTTP/1.1" END, "HTTP/1.1 400 ", ""); /* all were accepted */
+    end();
+    atomic_store(&held, false);
+    EVENTUALLY(PATIENCE_MS, atomic_load(&lookups_now) == 0);
+    assert_int_equal(atomic_load(&lookups), AT_ONCE);
+}
+
 static void what_is_no_request_is_refused_at_once(void **state)
 {
     (void)state;
@@ -511,6 +576,8 @@ int main(void)
         cmocka_unit_test(the_owners_networks_are_reached_where_they_are_open),
         cmocka_unit_test(what_is_refused_says_how_to_allow_it),
         cmocka_unit_test(what_can_not_be_reached_is_told),
+        cmocka_unit_test(a_burst_of_connections_waits_for_its_names),
+        cmocka_unit_test(what_waits_for_its_name_ends_with_the_gate),
         cmocka_unit_test(what_is_no_request_is_refused_at_once),
         cmocka_unit_test(a_connection_carries_one_request),
         cmocka_unit_test(a_body_is_passed_on_whole),
