@@ -188,6 +188,7 @@ static void a_stream_cut_anywhere_resumes_without_loss_or_repeat(void **state)
     runner_await(runner, id, "completed", 60000);
     struct stream *all = follow(runner->base, id, "");
     stream_until_end(all, 20000);
+    drop_heartbeats(all->body); /* the last event may come a while after the state */
     char *file = file_of(runner, id);
     assert_string_equal(all->body, file);
     unsigned short seed[3] = {3, 1, 4};
