@@ -58,6 +58,18 @@ cJSON *auth_account_new(const char *project, const char *id, const char *title)
     return json;
 }
 
+bool auth_is_new(const char *key)
+{
+    int64_t now = store_now_ms(), delay = world_setting("grantDelayMs");
+    cJSON *account = store_get(key);
+    if (!account || delay == 0)
+        return false;
+    int64_t asked = json_int(account, "_asked", now);
+    json_set_number(account, "_asked", (double)asked);
+    store_put(key, account);
+    return now < asked + delay;
+}
+
 static char *pem_of(EVP_PKEY *pkey, bool private)
 {
     BIO *bio = BIO_new(BIO_s_mem());

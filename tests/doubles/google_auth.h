@@ -41,5 +41,8 @@ char *auth_token_new(const char *account, int64_t lifetime_s);
 char *auth_account_key(const char *account);
 /* Makes one; its document, borrowed. */
 cJSON *auth_account_new(const char *project, const char *id, const char *title);
+/* Whether it is so new that its grants are not known everywhere: for grantDelayMs from the first
+ * time that this is asked, however long after the account was made. */
+bool auth_is_new(const char *key);
 
 #endif

@@ -87,8 +87,7 @@ static const char *fate(const cJSON *build)
         cJSON_GetObjectItem(cJSON_GetObjectItem(build, "source"), "storageSource");
     const cJSON *item;
     char *own = builder_key(build);
-    bool known = own && store_now_ms() >=
-                            json_int(store_get(own), "_born", 0) + world_setting("grantDelayMs");
+    bool known = own && !auth_is_new(own);
     free(own);
     snprintf(key, sizeof key, "gcs:b/%s", json_string(source, "bucket"));
     if (!known || !auth_may(account, "storage.objects.get", key))

@@ -141,10 +141,8 @@ static bool account_fault(struct call *call, const cJSON *job)
     const char *account = json_string(
         cJSON_GetObjectItem(cJSON_GetObjectItem(job, "template"), "template"), "serviceAccount");
     char *key = *account ? auth_account_key(account) : NULL;
-    bool is_new = key && store_now_ms() <
-                             json_int(store_get(key), "_born", 0) + world_setting("grantDelayMs");
-    bool bad =
-        *account && (!key || is_new || !auth_may(call->account, "iam.serviceAccounts.actAs", key));
+    bool bad = *account && (!key || auth_is_new(key) ||
+                            !auth_may(call->account, "iam.serviceAccounts.actAs", key));
     free(key);
     if (bad)
         call_fail(call, "PERMISSION_DENIED",

@@ -368,16 +368,17 @@ static void the_harness_sees_processes(void **state)
     (void)state;
     char *dir = tmp_dir_new();
     char *program = textf("%s/program", dir);
-    char *argv[] = {program, NULL};
-    char *env[] = {(char[]){"HARNESS_MARK=1"}, NULL};
+    char *mark = proc_mark(4242), *variable = textf("HARNESS_MARK=%s", mark);
+    char *argv[] = {program, mark, NULL};
+    char *env[] = {variable, NULL};
     int status;
     file_copy_program("/bin/sleep", program);
-    char *sleeper[] = {program, (char[]){"4242.125"}, NULL};
     assert_int_equal(proc_running_file(program, NULL, 0), 0);
-    pid_t pid = proc_start(sleeper, env, NULL, NULL);
+    pid_t pid = proc_start(argv, env, NULL, NULL);
     EVENTUALLY(20000, proc_running_file(program, NULL, 0) == 1);
-    EVENTUALLY(20000, proc_with_argument("4242.125") == 1); /* its memory is made after its file */
-    EVENTUALLY(20000, proc_with_environment("HARNESS_MARK=1") == 1);
+    EVENTUALLY(20000, proc_with_argument(mark) == 1); /* its memory is made after its file */
+    EVENTUALLY(20000, proc_with_environment(variable) == 1);
+    assert_true(proc_has_argument(pid, mark) && !proc_has_argument(pid, "4242"));
     assert_true(proc_alive(pid));
     assert_int_equal(proc_threads(pid), 1);
     EVENTUALLY(20000, proc_fds(pid) == 3); /* it reads libraries first */
@@ -387,8 +388,10 @@ static void the_harness_sees_processes(void **state)
     assert_true(proc_wait(pid, 20000, &status));
     assert_int_equal(status, 128 + SIGKILL);
     assert_false(proc_alive(pid));
-    assert_int_equal(proc_running_file(argv[0], NULL, 0), 0);
+    assert_int_equal(proc_running_file(program, NULL, 0), 0);
     free(program);
+    free(mark);
+    free(variable);
     tmp_dir_free(dir);
 }
 

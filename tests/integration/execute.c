@@ -171,7 +171,7 @@ static void takes_a_prompt_that_no_argument_could_hold(void **state)
 static void ends_what_a_tool_left_running(void **state)
 {
     (void)state;
-    char *mark = textf("4242.77%d", (int)getpid()); /* it runs as another user at the same time */
+    char *mark = proc_mark(4242); /* this test runs as another user at the same time */
     char *prompt = textf("[[tool:Bash {\"command\":\"setsid nohup sleep %s >/dev/null 2>&1 & echo "
                          "started\"}]][[echo]]",
                          mark);

@@ -322,9 +322,11 @@ static void one_that_has_just_begun_is_cancelled_too(void **state)
 static void nothing_that_it_started_outlives_it(void **state)
 {
     (void)state;
-    char *name = run("STRAY=4242.25", "");
+    char *mark = proc_mark(4242), *stray = textf("STRAY=%s", mark), *name = run(stray, "");
     cJSON_Delete(await(name));
-    assert_int_equal(proc_with_argument("4242.25"), 0);
+    assert_int_equal(proc_with_argument(mark), 0);
+    free(mark);
+    free(stray);
     free(name);
 }
 
@@ -400,13 +402,15 @@ static void lose(const char *name, const char *how)
 static void it_is_lost_in_three_ways(void **state)
 {
     (void)state;
-    char *failed = run("SLEEP=4243.5", ""), *hangs = run("SLEEP=4243.5", "");
-    char *forgotten = run("SLEEP=4243.5", "");
-    EVENTUALLY(RUN_MS, proc_with_argument("4243.5") == 3);
+    char *mark = proc_mark(4243), *sleeps = textf("SLEEP=%s", mark);
+    char *failed = run(sleeps, ""), *hangs = run(sleeps, ""), *forgotten = run(sleeps, "");
+    EVENTUALLY(RUN_MS, proc_with_argument(mark) == 3);
     lose(failed, "fail");
     lose(hangs, "hang");
     lose(forgotten, "forget");
-    EVENTUALLY(RUN_MS, proc_with_argument("4243.5") == 0);
+    EVENTUALLY(RUN_MS, proc_with_argument(mark) == 0);
+    free(mark);
+    free(sleeps);
     cJSON *execution = await(failed);
     assert_json_contains(execution, "conditions.0.message", "lost");
     cJSON_Delete(execution);
@@ -509,13 +513,16 @@ static int running(void)
 static void a_hundred_run_at_once(void **state)
 {
     (void)state;
+    char *mark = proc_mark(4244), *sleeps = textf("SLEEP=%s", mark);
     for (int i = 0; i < MANY; i++)
-        free(run("SLEEP=4244.5", ""));
-    EVENTUALLY(60000, proc_with_argument("4244.5") == MANY);
+        free(run(sleeps, ""));
+    EVENTUALLY(60000, proc_with_argument(mark) == MANY);
     assert_int_equal(running(), MANY);
     cloud_control(cloud, "{\"killExecutions\":true}");
-    EVENTUALLY(60000, proc_with_argument("4244.5") == 0);
+    EVENTUALLY(60000, proc_with_argument(mark) == 0);
     EVENTUALLY(60000, running() == 0);
+    free(mark);
+    free(sleeps);
 }
 
 static void two_hundred_connections_are_answered(void **state)

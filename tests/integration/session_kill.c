@@ -14,7 +14,6 @@
 
 #define ROUNDS 8
 #define MOMENTS_US 12000
-#define MARK "654365436543" /* in no other process's command line */
 
 static unsigned seed;
 
@@ -58,6 +57,7 @@ static void a_kill_leaves_the_state_before_or_after(void **state)
     (void)state;
     struct runner *runner = runner_new();
     int before = 0, later = 0;
+    char *mark = proc_mark(6543), *sleeps = textf("sleep %s", mark);
     runner_start(runner);
     session_make(runner, "k");
     done_free(session_run(runner, "k",
@@ -65,12 +65,12 @@ static void a_kill_leaves_the_state_before_or_after(void **state)
                           "/dev/zero | tr '\\0' b)",
                           ""));
     for (int i = 1; i <= ROUNDS; i++) {
-        struct done *done = session_run(runner, "k", "sleep " MARK, "\"background\":true");
+        struct done *done = session_run(runner, "k", sleeps, "\"background\":true");
         char *path = textf("/sessions/k/processes/%d", done->pid);
         int known = look(runner);
         done_free(done);
         kill_in_the_middle(runner, i);
-        EVENTUALLY(20000, proc_with_argument(MARK) == 0);
+        EVENTUALLY(20000, proc_with_argument(mark) == 0);
         runner_start(runner);
         int now = look(runner);
         if (now != known && now != i)
@@ -86,6 +86,7 @@ static void a_kill_leaves_the_state_before_or_after(void **state)
     print_message("%d kills: %d left the state before the command, %d after it\n", ROUNDS, before,
                   later);
     runner_free(runner);
+    free(mark), free(sleeps);
 }
 
 static struct stat state_file(const char *path)

@@ -515,23 +515,27 @@ static void two_hundred_sessions_do_not_see_each_other(void **state)
 {
     (void)state;
     enum { MANY = 200 };
+    char *mark = proc_mark(9991);
     for (int i = 0; i < MANY; i++) {
         char *id = textf("many%d", i),
-             *command = textf("echo %d >x; export N=%d; sleep 999139991399913 & true", i, i);
+             *command = textf("echo %d >x; export N=%d; sleep %s & true", i, i, mark);
         session_make(get(), id);
         expect(id, command, 0, "");
         free(id), free(command);
     }
     for (int i = 0; i < MANY; i++) {
         char *id = textf("many%d", i), *path = textf("/sessions/%s", id),
-             *seen = textf("%d\n%d\n1\n", i, i);
-        expect(id, "cat x; echo $N; ps -eo args | grep -c '^sleep 999139991399913'", 0, seen);
+             *seen = textf("%d\n%d\n1\n", i, i),
+             *look = textf("cat x; echo $N; ps -eo args | grep -c '^sleep %s'", mark);
+        expect(id, look, 0, seen);
+        free(look);
         struct reply *reply = runner_delete(get(), path);
         assert_status(reply, 200);
         reply_free(reply);
         free(id), free(path), free(seen);
     }
-    EVENTUALLY(20000, proc_with_argument("999139991399913") == 0);
+    EVENTUALLY(20000, proc_with_argument(mark) == 0);
+    free(mark);
 }
 
 static void a_killed_runner_loses_processes_and_nothing_else(void **state)
@@ -542,18 +546,18 @@ static void a_killed_runner_loses_processes_and_nothing_else(void **state)
     session_make(runner, "k");
     done_free(session_run(runner, "k",
                           "cd /tmp; export A=1; f() { echo f; }; echo data >/workspace/file", ""));
-    struct done *done =
-        session_run(runner, "k", "echo logged; sleep 777777777777", "\"background\":true");
+    char *marks[] = {proc_mark(7777), proc_mark(7778)};
+    char *behind = textf("echo logged; sleep %s", marks[0]);
+    char *before = textf("{\"command\":\"export A=2; sleep %s\"}", marks[1]);
+    struct done *done = session_run(runner, "k", behind, "\"background\":true");
     char *path = textf("/sessions/k/processes/%d", done->pid), *logs = textf("%s/logs", path);
     done_free(done);
     EVENTUALLY(20000, logs_say(runner, logs, "logged\n"));
-    int fd = http_begin(runner->base, "POST", "/sessions/k/exec", RUNNER_AUTH,
-                        "{\"command\":\"export A=2; sleep 777877787778\"}");
-    EVENTUALLY(20000, proc_with_argument("777877787778") > 0);
+    int fd = http_begin(runner->base, "POST", "/sessions/k/exec", RUNNER_AUTH, before);
+    EVENTUALLY(20000, proc_with_argument(marks[1]) > 0);
     runner_crash(runner);
     close(fd);
-    EVENTUALLY(20000,
-               proc_with_argument("777777777777") == 0 && proc_with_argument("777877787778") == 0);
+    EVENTUALLY(20000, proc_with_argument(marks[0]) + proc_with_argument(marks[1]) == 0);
     runner_start(runner);
     done = session_run(runner, "k", "echo $A $PWD; f; cat /workspace/file", "");
     assert_string_equal(done->out, "1 /tmp\nf\ndata\n");
@@ -566,7 +570,7 @@ static void a_killed_runner_loses_processes_and_nothing_else(void **state)
     reply = runner_get(runner, logs);
     assert_string_equal(reply->body, "logged\n");
     reply_free(reply);
-    free(path), free(logs);
+    free(path), free(logs), free(behind), free(before), free(marks[0]), free(marks[1]);
     runner_free(runner);
 }
 

@@ -40,15 +40,6 @@ static void assert_header(const struct stream *stream, const char *line)
         fail_msg("no '%s' in:\n%s", line, stream->head);
 }
 
-/* Removes the heartbeats, which may stand between any two events. */
-static void drop_heartbeats(char *text)
-{
-    for (char *at; (at = strstr(text, "\n\n:\n\n"));)
-        memmove(at + 2, at + 5, strlen(at + 5) + 1);
-    if (strncmp(text, ":\n\n", 3) == 0)
-        memmove(text, text + 3, strlen(text + 3) + 1);
-}
-
 static void run_streams_a_task_from_its_first_event_to_done(void **state)
 {
     (void)state;
@@ -188,6 +179,7 @@ static void a_stream_cut_anywhere_resumes_without_loss_or_repeat(void **state)
     runner_await(runner, id, "completed", 60000);
     struct stream *all = follow(runner->base, id, "");
     stream_until_end(all, 20000);
+    drop_heartbeats(all->body); /* the last event may come a while after the state */
     char *file = file_of(runner, id);
     assert_string_equal(all->body, file);
     unsigned short seed[3] = {3, 1, 4};

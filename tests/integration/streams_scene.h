@@ -43,6 +43,15 @@ static inline char *task_of(struct stream *stream)
     return strndup(id, strcspn(id, "\""));
 }
 
+/* Removes the heartbeats, which may stand between any two events. */
+static inline void drop_heartbeats(char *text)
+{
+    for (char *at; (at = strstr(text, "\n\n:\n\n"));)
+        memmove(at + 2, at + 5, strlen(at + 5) + 1);
+    if (strncmp(text, ":\n\n", 3) == 0)
+        memmove(text, text + 3, strlen(text + 3) + 1);
+}
+
 /* The offset after the last whole event in text[0..size), and that event's id. */
 static inline size_t whole_part(const char *text, size_t size, long *ret_id)
 {

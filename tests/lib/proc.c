@@ -244,6 +244,16 @@ static bool has_environment(pid_t pid, const void *what)
     return list_holds(pid, "environ", what, true);
 }
 
+bool proc_has_argument(pid_t pid, const char *argument)
+{
+    return list_holds(pid, "cmdline", argument, true);
+}
+
+char *proc_mark(int seconds)
+{
+    return textf("%d.%07d", seconds, (int)getpid());
+}
+
 size_t proc_with_argument(const char *text)
 {
     return count_processes(has_argument, text, NULL, 0);

@@ -44,6 +44,13 @@ size_t proc_running_file(const char *path, pid_t *pids, size_t max);
 size_t proc_with_argument(const char *text);
 size_t proc_with_environment(const char *assignment);
 
+/* The same of one process and a whole argument. */
+bool proc_has_argument(pid_t pid, const char *argument);
+
+/* A number for `sleep` that begins so, and that no process of another test has. The caller
+ * frees. */
+char *proc_mark(int seconds);
+
 /* The number of live descendants of this process; the first pids go to `pids`. */
 size_t proc_descendants(pid_t ancestor, pid_t *pids, size_t max);
 

@@ -415,7 +415,11 @@ char *runner_log(const struct runner *runner)
 
 size_t runner_task_processes(const struct runner *runner)
 {
-    return proc_running_file(runner->cli, NULL, 0);
+    pid_t pids[512];
+    size_t n = proc_running_file(runner->cli, pids, COUNT(pids)), tasks = n;
+    for (size_t i = 0; i < n && i < COUNT(pids); i++)
+        tasks -= proc_has_argument(pids[i], "--version") || !proc_alive(pids[i]);
+    return tasks;
 }
 
 /* What is wrong with what the runner has left behind, or NULL. */
