@@ -1,4 +1,5 @@
 /* Streams: pieces for clients that read, stop, crawl and go away. */
+#include "http_cut.h"
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -10,7 +11,9 @@
 #include <sys/mman.h>
 
 #define GET(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
+#define KEPT(path) "GET " path " HTTP/1.1\r\n" HOST "Connection: keep-alive\r\n\r\n"
 #define MANY 2000
+#define AT_ONCE 200
 #define STREAMS_MAX (MANY + 10)
 #define FILE_BYTES ((int64_t)24 << 20)
 
@@ -97,14 +100,22 @@ static void stream(struct http_request *req, void *arg)
     }
 }
 
+static void stream_cut_off(struct http_request *req, void *arg)
+{
+    cut_off_too_late(req);
+    stream(req, arg);
+}
+
 static void hello(struct http_request *req, void *arg)
 {
     (void)arg;
     http_send(req, 200, "text/plain", "hello", 5);
 }
 
-static const struct http_route routes[] = {
-    {"GET", "/stream", stream, 0}, {"POST", "/stream", stream, 0}, {"GET", "/hello", hello, 0}};
+static const struct http_route routes[] = {{"GET", "/stream", stream, 0},
+                                           {"POST", "/stream", stream, 0},
+                                           {"GET", "/hello", hello, 0},
+                                           {"GET", "/cut-off", stream_cut_off, 0}};
 
 static void count_end(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
@@ -133,7 +144,7 @@ static int start_with(size_t streams_max)
                                               .type = "text/event-stream",
                                               .headers = "X-More: yes\r\n",
                                               .heartbeat = ":\n\n",
-                                              .heartbeat_ms = 60000,
+                                              .heartbeat_ms = 600000,
                                               .stuck_ms = 600000,
                                               .fill = fill,
                                               .done = on_done};
@@ -270,7 +281,6 @@ static void sends_what_comes_as_it_comes_and_ends(void **state)
     }
 }
 
-#define KEPT(path) "GET " path " HTTP/1.1\r\n" HOST "Connection: keep-alive\r\n\r\n"
 #define LAST_CHUNK "\r\n0\r\n\r\n"
 
 /* Three streams and an ordinary answer over one connection. */
@@ -388,6 +398,34 @@ static void notices_a_client_that_goes_away(void **state)
     close(fd);
 }
 
+/* The guard's cut must not hide the client's own end. */
+static void notices_the_end_of_a_client_that_was_cut_off_too_late(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        AUTO(buf) struct buf answer = BUF_INIT(1 << 20);
+        atomic_store(&source.made, 0);
+        int fd = open_stream(i == 0 ? GET("/cut-off") : KEPT("/cut-off"));
+        make(3);
+        assert_true(peer_read_until(fd, &answer, "abc"));
+        assert_null(strstr(buf_str(&answer), ":\n\n")); /* nobody doubts that it is there */
+        assert_non_null(strstr(buf_str(&answer), "\r\nConnection: close\r\n"));
+        make(2);
+        assert_true(peer_read_until(fd, &answer, "de"));
+        if (i == 1) { /* half a close is none */
+            shutdown(fd, SHUT_WR);
+            assert_true(peer_read_until(fd, &answer, ":\n\n"));
+            make(3);
+            assert_true(peer_read_until(fd, &answer, "fgh"));
+            make(1); /* only bytes that it does not take tell that it is gone now */
+        }
+        close(fd);
+        peer_wait_for(atomic_load(&done_count) == i + 1);
+        assert_int_equal(last_status, 0);
+        assert_int_equal(streams_open(), 0);
+    }
+}
+
 static void use_file(void)
 {
     source.file = memfd_create("source", MFD_CLOEXEC);
@@ -478,17 +516,32 @@ static void the_one_too_many_is_told_so(void **state)
     close(again);
 }
 
+/* Opens streams at once. A client that stalls before it asks may be cut off: it asks again. */
+static void open_streams(int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fds[i] = peer_connect(http_port(server));
+        peer_send(fds[i], GET("/stream"));
+    }
+    for (int i = 0; i < count; i++) {
+        AUTO(buf) struct buf head = BUF_INIT(100000);
+        while (!peer_read_until(fds[i], &head, "\r\n\r\n") || peer_status(&head) != 200) {
+            buf_clear(&head);
+            close(fds[i]);
+            fds[i] = peer_connect(http_port(server));
+            peer_send(fds[i], GET("/stream"));
+        }
+    }
+}
+
 static void keeps_two_thousand_and_tells_them_all(void **state)
 {
     static int fds[MANY];
     (void)state;
     int threads = peer_count("/proc/self/task");
-    for (int i = 0; i < MANY; i++) {
-        fds[i] = peer_connect(http_port(server));
-        peer_send(fds[i], GET("/stream"));
-        if (i % 200 == 199)
-            peer_wait_for(streams_open() == i + 1);
-    }
+    for (int i = 0; i < MANY; i += AT_ONCE)
+        open_streams(&fds[i], AT_ONCE);
+    assert_int_equal(streams_open(), MANY);
     assert_int_equal(peer_count("/proc/self/task"), threads);
     AUTO(buf) struct buf answer = BUF_INIT(100000);
     int fd = peer_connect(http_port(server));
@@ -582,6 +635,7 @@ int main(void)
         CASE(breaks_off_so_that_the_client_knows),
         CASE(beats_while_there_is_nothing),
         CASE(notices_a_client_that_goes_away),
+        CASE(notices_the_end_of_a_client_that_was_cut_off_too_late),
         CASE(copies_a_file_and_waits_for_a_slow_reader),
         CASE(drops_a_reader_that_takes_nothing),
         CASE(paces_what_comes_in_drops),
