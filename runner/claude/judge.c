@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define STDERR_SHOW_BYTES 400
+#define STDERR_SHOW_BYTES 4096
 
 static void set_reason(struct task_outcome *outcome, const char *reason, const char *error)
 {
@@ -18,8 +18,8 @@ static void set_reason(struct task_outcome *outcome, const char *reason, const c
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
     if (strcmp(reason, "login_required") == 0)
         return;
-    /* Published callers take this word, anywhere in an error, for a lost login; and what Claude or
-     * a program said, which may be quoted here, is about anything. */
+    /* Published callers take this word, anywhere in an error, for a lost login; and what a program
+     * said before the start, which may be quoted here, is about anything. */
     static const char word[] = "OAuth", other[] = "login";
     for (char *at = outcome->error; (at = strstr(at, word)); at += sizeof(other) - 1)
         memcpy(at, other, sizeof(other) - 1);
@@ -34,24 +34,32 @@ static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
     set_reason(outcome, work_cause_reason(cause), error);
 }
 
-/* The reason in api.md's words for an error's result line. */
-static const char *reason_of(const struct claude_output *stream)
+/* The reason in api.md's words for an error's result line, and the runner's own sentence for it. */
+static const char *reason_of(const struct claude_output *stream, const char **ret_error)
 {
     static const struct {
-        const char *subtype;
-        const char *reason;
+        const char *subtype, *reason, *error;
     } subtypes[] = {
-        {"error_max_turns", "max_turns"},
-        {"error_max_budget_usd", "budget"},
-        {"error_max_structured_output_retries", "structured_output"},
+        {"error_max_turns", "max_turns", "Claude Code used up its turns (maxTurns)"},
+        {"error_max_budget_usd", "budget", "Claude Code used up its budget (maxBudgetUsd)"},
+        {"error_max_structured_output_retries", "structured_output",
+         "Claude Code gave no result that fits jsonSchema"},
     };
     for (size_t i = 0; i < COUNT_OF(subtypes); i++)
-        if (strcmp(stream->subtype, subtypes[i].subtype) == 0)
+        if (strcmp(stream->subtype, subtypes[i].subtype) == 0) {
+            *ret_error = subtypes[i].error;
             return subtypes[i].reason;
-    if (stream->api_status == 401 || strcmp(stream->last_error, "authentication_failed") == 0)
+        }
+    if (stream->api_status == 401 || strcmp(stream->last_error, "authentication_failed") == 0) {
+        *ret_error = "OAuth or API key refused";
         return "login_required";
-    if (stream->limit_reset_ms > 0 || stream->api_status == 429)
+    }
+    if (stream->limit_reset_ms > 0 || stream->api_status == 429) {
+        *ret_error = "a usage limit of the account was reached";
         return "usage_limit";
+    }
+    *ret_error = stream->api_status > 0 ? "Anthropic's API answered with an error"
+                                        : "Claude Code ended its work with an error";
     return stream->api_status > 0 ? "api_error" : "cli_error";
 }
 
@@ -80,42 +88,34 @@ static void judge_result(const struct attempt *attempt, struct task_outcome *out
         outcome->exit_code = 0;
         return;
     }
-    const char *reason = reason_of(stream);
-    const char *said = stream->failure[0] ? stream->failure : stream->subtype;
-    char error[sizeof(outcome->error)];
-    snprintf(error, sizeof(error), "%s%s",
-             strcmp(reason, "login_required") == 0 ? "OAuth or API key refused: " : "", said);
+    const char *error;
+    const char *reason = reason_of(stream, &error);
     set_reason(outcome, reason, error);
 }
 
-/* Appends the end of its stderr, on one line and without secrets. */
-static void show_stderr(struct attempt *attempt, struct buf *out)
+/* Takes the end of its stderr, without secrets, for the output of a run that has none. */
+static void take_stderr(const struct attempt *attempt, struct task_outcome *outcome)
 {
-    AUTO(buf) struct buf clean = BUF_INIT(STDERR_SHOW_BYTES);
-    tail_show(attempt->errors.read_fd, STDERR_SHOW_BYTES, task_run_redact(attempt->run), &clean);
-    while (clean.len > 0 && (unsigned char)clean.data[clean.len - 1] <= ' ')
-        clean.data[--clean.len] = '\0';
-    for (size_t i = 0; i < clean.len; i++)
-        if ((unsigned char)clean.data[i] < 0x20)
-            clean.data[i] = ' ';
-    if (clean.len > 0)
-        buf_adds(out, "; it said: ");
-    str_add_utf8(out, buf_str(&clean), clean.len);
+    AUTO(buf) struct buf said = BUF_INIT(STDERR_SHOW_BYTES);
+    tail_show(attempt->errors.read_fd, STDERR_SHOW_BYTES, task_run_redact(attempt->run), &said);
+    while (said.len > 0 && (unsigned char)said.data[said.len - 1] <= ' ')
+        said.data[--said.len] = '\0';
+    str_add_utf8(&outcome->output, buf_str(&said), said.len);
 }
 
 static void judge_without_result(struct attempt *attempt, struct task_outcome *outcome)
 {
     int status = attempt->result.status;
-    AUTO(buf) struct buf error = BUF_INIT(8 * STDERR_SHOW_BYTES);
-    if (status < 0 || WIFSIGNALED(status))
-        buf_addf(&error, "Claude Code was killed (signal %d) before its result",
+    bool killed = status < 0 || WIFSIGNALED(status);
+    char error[sizeof(outcome->error)];
+    if (killed)
+        snprintf(error, sizeof(error), "Claude Code was killed (signal %d) before its result",
                  status < 0 ? SIGKILL : WTERMSIG(status));
     else
-        buf_addf(&error, "Claude Code ended (exit status %d) without a result",
+        snprintf(error, sizeof(error), "Claude Code ended (exit status %d) without a result",
                  WEXITSTATUS(status));
-    show_stderr(attempt, &error);
-    set_reason(outcome, status < 0 || WIFSIGNALED(status) ? "killed" : "cli_error",
-               buf_str(&error));
+    take_stderr(attempt, outcome);
+    set_reason(outcome, killed ? "killed" : "cli_error", error);
 }
 
 static void judge_program(struct attempt *attempt, struct task_outcome *outcome)

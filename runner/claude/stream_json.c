@@ -169,14 +169,15 @@ static void take_members(struct claude_output *stream, const struct json *root, 
     }
 }
 
-/* Copies the CLI's message: from `errors`, or from the result's text. */
-static void take_failure(struct claude_output *stream, const struct json *root, const char *text)
+/* Takes the CLI's message about an error, which has no other text, for the output. */
+static void take_failure(struct claude_output *stream, const struct json *root)
 {
     const struct json *first = json_first(json_get(root, "errors"));
     const char *said = json_text(first);
     if (!said)
         said = json_text(json_get(first, "message"));
-    copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
+    if (said && buf_adds(&stream->output, said))
+        stream->truncated = true;
 }
 
 /* Reads the fields that decide the outcome. */
@@ -203,8 +204,8 @@ static void take_words(struct claude_output *stream, const struct json *root, co
     if (text && buf_adds(&stream->output, text))
         stream->truncated = true;
     take_members(stream, root, line, len);
-    if (stream->is_error || strcmp(stream->subtype, "success") != 0)
-        take_failure(stream, root, text);
+    if (stream->output.len == 0 && (stream->is_error || strcmp(stream->subtype, "success") != 0))
+        take_failure(stream, root);
 }
 
 static bool begins(const char *text, size_t len, const char *with)

@@ -39,7 +39,6 @@ struct claude_output {
     int64_t num_turns;  /* -1: not given */
     struct buf output;
     struct buf members; /* ,"sessionId":…,"usage":… as the answer has them */
-    char failure[512];  /* the CLI's message of an error */
 
     char command[64];     /* the slash command in the prompt, set by the owner; "": none */
     bool command_unknown; /* the CLI says that it has no such command */

@@ -235,9 +235,11 @@ void narrate_end(struct narrate *n)
     buf_addf(&line, ", task %s", text_of(n->end, "taskId"));
     fprintf(n->out, "%s%s%s%s\n", hue(n, success ? GREEN : RED), success ? "✓ " : "✗ ",
             buf_str(&line), hue(n, PLAIN));
-    const char *error = text_of(n->end, "error");
-    if (!success && *error && strcmp(error, n->last) != 0)
+    const char *error = text_of(n->end, "error"), *said = text_of(n->end, "output");
+    if (!success && *error)
         print_line(n, RED, error);
+    if (!success && *said && n->out == stdout && strcmp(said, n->last) != 0)
+        print_line(n, YELLOW, said);
 }
 
 void narrate_diff(const char *text, size_t len, bool colour, FILE *out)

@@ -7,9 +7,13 @@
 #include "base/lock.h"
 #include "http/head.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #define US_PER_BYTE 15 /* A sender of 64 KiB/s counts as never waiting. */
 
@@ -145,6 +149,26 @@ static struct conn *bind_here(int fd)
     }
     lock_drop(&guard->lock);
     return here.conn;
+}
+
+bool guard_has_cut(struct guard *guard, const struct conn *conn)
+{
+    lock_take(&guard->lock); /* No sweep that found it waiting is still about to cut it off. */
+    bool cut = atomic_load(&conn->cut);
+    lock_drop(&guard->lock);
+    return cut;
+}
+
+bool conn_client_ended(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    struct pollfd pfd = {.fd = fd};
+    const struct timespec now = {0};
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        return info.tcpi_state != TCP_ESTABLISHED;
+    /* HUP means that both directions are shut, and we have not shut ours. */
+    return ppoll(&pfd, 1, &now, NULL) == 1 && pfd.revents & POLLHUP;
 }
 
 bool guard_gives_up(struct conn *conn)

@@ -99,6 +99,13 @@ void conn_restart(struct conn *conn);
  * workers are short; the connection then counts as cut off. */
 bool guard_gives_up(struct conn *conn);
 
+/* True when the guard has cut the connection off. Final for one in CONN_BUSY. */
+bool guard_has_cut(struct guard *guard, const struct conn *conn);
+
+/* True when the client has closed its side, also where the guard has shut ours: recv() and
+ * EPOLLRDHUP can't tell these apart. A unix socket's client counts once it is gone. Any thread. */
+bool conn_client_ended(int fd);
+
 int guard_busy(const struct guard *guard);
 
 /* True while workers are short. Then no answer should keep its connection open: a few busy

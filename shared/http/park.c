@@ -237,6 +237,7 @@ struct http_parked *park_take(struct park *park, struct http_request *req, struc
         err_set(err, ERR_INTERNAL, "out of memory");
         return NULL;
     }
+    parked->cut = guard_has_cut(req->server->guard, req->conn);
     parked->fd = http_request_detach(req);
     if (parked->fd < 0) {
         err_sys(err, "taking a connection off its worker");
@@ -256,6 +257,8 @@ struct http_parked *park_take_rest(struct park *park, struct http_request *req)
         atomic_fetch_add(&park->rests, 1) < RESTS_MAX && !atomic_load(&req->server->stopping)
             ? parked_new(park, -1)
             : NULL;
+    if (parked)
+        parked->cut = guard_has_cut(req->server->guard, req->conn);
     int fd = parked ? http_request_detach(req) : -1;
     if (fd < 0) {
         if (parked)

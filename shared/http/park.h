@@ -21,6 +21,10 @@
  * half of one (nc -N). A probe decides: an interim response, or white space, which a closed peer
  * answers with a reset (EPOLLHUP, EPOLLERR).
  *
+ * The guard may have shut our own side of the connection a moment before the worker had the whole
+ * request. From then on EPOLLRDHUP always holds, so it is waited for as an edge, and the socket's
+ * state says whether the client has ended.
+ *
  * A stream whose client said "Connection: keep-alive" goes from SENDING back to the listener
  * instead (listen_return()): a worker serves its connection's next request.
  *

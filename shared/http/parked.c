@@ -127,7 +127,7 @@ void parked_settle(struct http_parked *parked)
     if (streaming && upgrade_is(parked))
         events |= upgrade_listens(parked) ? EPOLLIN : 0;
     else if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
-        events |= EPOLLRDHUP;
+        events |= !parked->cut ? EPOLLRDHUP : events == 0 ? EPOLLRDHUP | EPOLLET : 0;
     if (parked->phase == PARKED_LINGERING)
         events |= EPOLLIN | EPOLLRDHUP;
     if (events != parked->events) {
@@ -136,6 +136,12 @@ void parked_settle(struct http_parked *parked)
     }
     timer_set(&parked->park->timers, &parked->timer,
               sooner(sooner(parked->keepalive_us, parked->wait_us), parked->stuck_us));
+}
+
+bool parked_client_ends(const struct http_parked *parked, unsigned events)
+{
+    return events & EPOLLRDHUP && !parked->probed &&
+           (!parked->cut || conn_client_ended(parked->fd));
 }
 
 /* A stream has ended: has the connection served by a worker again. False when it must be closed:
@@ -330,7 +336,7 @@ void parked_event(struct http_parked *parked, unsigned events)
         drain(parked);
     else if (events & (EPOLLERR | EPOLLHUP))
         parked_end(parked, 0);
-    else if (events & EPOLLRDHUP && parked->phase == PARKED_WAITING && !parked->probed)
+    else if (parked->phase == PARKED_WAITING && parked_client_ends(parked, events))
         probe(parked);
     else if (parked->phase == PARKED_STREAMING)
         stream_event(parked, events);

@@ -65,6 +65,7 @@ struct http_parked {
     bool is_rest;                     /* what was left to send, or nothing: counted apart */
     bool sized;                       /* a stream whose head is out; its body has no frames */
     bool began;                       /* the head of a 200 was sent, white space follows */
+    bool cut;                         /* the guard has shut our own side */
     bool keeps;                       /* a stream whose connection serves its next request */
     bool probed;                      /* no request: only bytes that are left to send, or none */
     bool unsure;                      /* a stream: its next heartbeat shows if the peer is there */
@@ -101,7 +102,8 @@ void parked_due(struct http_parked *parked);
 /* What parked.c and stream.c share. */
 void parked_end(struct http_parked *parked, int status); /* the connection is over; may free */
 void parked_settle(struct http_parked *parked);          /* timer and epoll follow the state */
-void parked_flush(struct http_parked *parked);           /* sends on; may end and free */
+bool parked_client_ends(const struct http_parked *parked, unsigned events); /* news of that */
+void parked_flush(struct http_parked *parked); /* sends on; may end and free */
 void parked_add_head(struct http_parked *parked, const struct parked_answer *answer, bool open);
 int parked_answer_copy(struct parked_answer *to, int status, const char *type, const char *headers,
                        const void *body, size_t len);

@@ -7,7 +7,6 @@
 #include "base/auto.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,28 +118,11 @@ void http_end(struct http_request *req, bool whole)
         mg_disable_connection_keep_alive(req->mg);
 }
 
-/* True when the peer has closed. The guard may have shut our own side a moment before the worker
- * finished the request's bytes; that reads as an end as well. */
-static bool peer_has_closed(const struct conn *conn)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    struct pollfd pfd = {.fd = conn->fd};
-    const struct timespec now = {0};
-    if (conn->peer.ss_family == AF_UNIX) /* HUP means that both directions are shut, and we have not
-                                          * shut ours. */
-        return !atomic_load(&conn->cut) ||
-               (ppoll(&pfd, 1, &now, NULL) == 1 && pfd.revents & POLLHUP);
-    return !atomic_load(&conn->cut) ||
-           getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
-           info.tcpi_state != TCP_ESTABLISHED;
-}
-
 bool http_client_left(struct http_request *req)
 {
     char byte;
     ssize_t n = recvfrom(req->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
     if (n == 0)
-        return peer_has_closed(req->conn);
+        return !atomic_load(&req->conn->cut) || conn_client_ended(req->conn->fd);
     return n < 0 && errno != EAGAIN && errno != EINTR;
 }

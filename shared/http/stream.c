@@ -159,8 +159,7 @@ void stream_event(struct http_parked *parked, unsigned events)
     if (upgrade_is(parked)) {
         if (events & EPOLLIN && !upgrade_receive(parked))
             return;
-    } else if (events & EPOLLRDHUP && !parked->probed) { /* The peer sends no more. Find out whether
-                                                          * it is gone. */
+    } else if (parked_client_ends(parked, events)) { /* Find out whether it is gone. */
         parked->probed = parked->unsure = true;
     }
     turn(parked);
@@ -220,7 +219,7 @@ struct http_parked *stream_enter(struct http_request *req, const struct http_str
     parked->released = true;                             /* A stream's holder owes no send or
                                                           * drop. */
     parked->early = early;
-    parked->keeps = kept;
+    parked->keeps = kept && !parked->cut;
     if (config->heartbeat_ms > 0)
         parked->keepalive_us = clock_mono_us() + (int64_t)config->heartbeat_ms * 1000;
     if (parked_answer_copy(&parked->answer, config->status, config->type, config->headers, NULL, 0))
@@ -239,7 +238,7 @@ int stream_take_over(struct http_request *req, const struct http_stream_config *
     parked->answer.status = req->status;
     parked->released = true; /* Its holder owes no send or drop. */
     parked->sized = true;
-    parked->keeps = kept;
+    parked->keeps = kept && !parked->cut;
     park_enter(parked);
     return 0;
 }

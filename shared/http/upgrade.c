@@ -110,6 +110,10 @@ struct http_parked *http_upgrade(struct http_request *req, const struct http_str
         err_set(err, ERR_INTERNAL, "the request does not ask for the upgrade that it gets");
         return NULL;
     }
+    if (guard_has_cut(req->server->guard, req->conn)) { /* It would read as the client's end. */
+        err_set(err, ERR_BUSY, "the connection was cut off, because workers are short");
+        return NULL;
+    }
     upgrade.status = 101;
     upgrade.type = NULL;
     /* Bytes that came after the head: the request takes them along. */

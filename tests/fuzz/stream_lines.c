@@ -56,8 +56,8 @@ static void run(const char *text, size_t len, size_t piece, struct buf *events, 
         buf_adds(&object, "}");
         must(json_check(object.data, object.len, &err) == 0);
     }
-    buf_addf(output, "%d %d %s %s %s", stream.have_result, stream.is_error, stream.subtype,
-             stream.failure, stream.last_error);
+    buf_addf(output, "%d %d %s %s", stream.have_result, stream.is_error, stream.subtype,
+             stream.last_error);
     buf_add(output, buf_str(&stream.output), stream.output.len);
     claude_output_done(&stream);
     redact_free(redact);

@@ -138,6 +138,56 @@ static void an_adopted_task_waits_for_the_quota(void **state)
     assert_int_equal(executions(), 1);
 }
 
+#define EXECUTION "run.projects.locations.jobs.executions.get"
+
+/* Asks once more for what was asked for, as another instance does. Returns the execution's name. */
+static char *ask_again(void)
+{
+    cJSON *log = cloud_log(cloud, RUN, NULL);
+    char *body = cJSON_PrintUnformatted(cJSON_GetObjectItem(cJSON_GetArrayItem(log, 0), "body"));
+    struct reply *reply = cloud_call(cloud, "POST", "/v2/" CLOUD_JOB_NAME ":run", body);
+    cJSON_free(body);
+    cJSON_Delete(log);
+    assert_status(reply, 200);
+    char *name = strdup(json_text(reply->json, "metadata.name"));
+    reply_free(reply);
+    return name;
+}
+
+/* Two instances have asked for the same attempt. The first one's execution comes too late for the
+ * claim and ends without having done anything, which is seen when the other's last event is there
+ * and its result is not: the one that has the claim is waited for. */
+static void a_result_of_an_execution_that_another_instance_asked_for_is_waited_for(void **state)
+{
+    (void)state;
+    char *file = textf("%s/may-end", there->shared), *prompt = textf("standin: wait %s", file);
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"pathContains\":"
+                         "\"claim-1.json\",\"hold\":true}]}");
+    runner_start(runner);
+    free(submit_to(runner, "twice", prompt, ""));
+    EVENTUALLY(END_MS, cloud_number("held") == 1);
+    char *second = ask_again();
+    EVENTUALLY(END_MS, is_claimed("twice"));
+    cloud_control(cloud, "{\"release\":true,\"faults\":[{\"method\":\"storage.objects.insert\","
+                         "\"pathContains\":\"result.json\",\"hold\":true}]}");
+    EVENTUALLY(END_MS, cloud_number("running") == 1);
+    write_file(file, "", 0644);
+    EVENTUALLY(END_MS, cloud_number("held") == 1);
+    /* more looks than it takes to give up an execution that has ended */
+    EVENTUALLY(END_MS, cloud_count(cloud, "storage.objects.get", "result.json") >= 12);
+    EVENTUALLY(END_MS, cloud_count(cloud, EXECUTION, second) > 0);
+    cloud_control(cloud, "{\"release\":true}");
+    assert_result(runner, "twice", "completed");
+    struct reply *reply = runner_result(runner, "twice");
+    assert_json_text(reply->json, "cloud.execution", second);
+    assert_json_number(reply->json, "cloud.attempt", 1);
+    reply_free(reply);
+    assert_int_equal(executions(), 2);
+    free(second);
+    free(prompt);
+    free(file);
+}
+
 /* ---- once ---- */
 
 static struct reply *with_key(struct runner *one, const char *key, const char *json)
@@ -430,6 +480,7 @@ int main(void)
         SERVICE_TEST(a_task_outlives_the_instance_that_took_it),
         SERVICE_TEST(a_task_that_nobody_placed_is_placed_by_whoever_comes_next),
         SERVICE_TEST(an_adopted_task_waits_for_the_quota),
+        SERVICE_TEST(a_result_of_an_execution_that_another_instance_asked_for_is_waited_for),
         SERVICE_TEST(a_key_gives_the_same_task_at_every_instance),
         SERVICE_TEST(an_id_is_taken_at_every_instance),
         SERVICE_TEST(several_runs_are_a_group_at_every_instance),

@@ -41,7 +41,7 @@ static const struct misbehaviour {
     const char *prompt, *more;
     bool success;
     const char *reasons; /* of a failure */
-    const char *says;    /* a part of output (success) or of error */
+    const char *says;    /* a part of output */
     int exit_code;       /* -1: any */
     int within_s;        /* the deadlines that it meets */
 } misbehaviours[] = {
@@ -72,8 +72,8 @@ static const struct misbehaviour {
     {"standin: crash 11", "", false, DIED, "", 139, 0},
     {"standin: crash 9", "", false, DIED, "", 137, 0},
     {"standin: not-logged-in", "", false, "login_required", "Not logged in", 1, 0},
-    {"standin: max-turns", "", false, "max_turns", "turns", 1, 0},
-    {"standin: usage-limit", "", false, "usage_limit", "limit", 1, 0},
+    {"standin: max-turns", "", false, "max_turns", "Reached maximum", 1, 0},
+    {"standin: usage-limit", "", false, "usage_limit", "session limit", 1, 0},
     {"standin: stderr-flood 10000000", "", true, NULL, "flooded", 0, 1},
     {"standin: lines 100000 100", "", true, NULL, "lines done", 0, 4},
     {"standin: print-bytes 50000000", "", true, NULL, "bytes done", 0, 4},
@@ -91,8 +91,10 @@ static const char *find_fault(const struct misbehaviour *b, const struct reply *
         return "no whole answer";
     if ((bool)cJSON_IsTrue(json_at(json, "success")) != b->success)
         return "success";
-    if (!strstr(json_text(json, b->success ? "output" : "error"), b->says))
-        return b->success ? "output" : "error";
+    if (!strstr(json_text(json, "output"), b->says))
+        return "output";
+    if (!b->success && *b->says && strstr(json_text(json, "error"), b->says))
+        return "error"; /* It is the runner's own sentence. */
     if (b->exit_code >= 0 && (int)json_number(json, "exit_code") != b->exit_code)
         return "exit_code";
     if (b->success)

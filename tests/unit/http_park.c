@@ -1,7 +1,9 @@
 /* Parked requests: answered later, slowly, or never. */
+#include "http_cut.h"
 #include "http_peer.h"
 
 #include "base/auto.h"
+#include "base/fd.h"
 #include "http/timer.h"
 
 #include <pthread.h>
@@ -67,6 +69,12 @@ static void park(struct http_request *req, void *arg)
         http_send_error(req, &err, NULL);
 }
 
+static void park_cut_off(struct http_request *req, void *arg)
+{
+    cut_off_too_late(req);
+    park(req, arg);
+}
+
 static void hello(struct http_request *req, void *arg)
 {
     (void)arg;
@@ -80,10 +88,8 @@ static void send_big(struct http_request *req, void *arg)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/park", park, 0},
-    {"POST", "/park", park, 0},
-    {"GET", "/hello", hello, 0},
-    {"GET", "/big", send_big, 0},
+    {"GET", "/park", park, 0},   {"GET", "/cut-off", park_cut_off, 0}, {"POST", "/park", park, 0},
+    {"GET", "/hello", hello, 0}, {"GET", "/big", send_big, 0},
 };
 
 static void count_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
@@ -284,6 +290,36 @@ static void notices_a_client_that_goes_away(void **state)
             http_parked_send(take_parked(), 200, "text/plain", NULL, "x", 1);
         peer_wait_for(atomic_load(&waiter.done) == i + 1);
     }
+}
+
+/* The guard's cut must not hide the client's own end, also while white space goes out. */
+static void notices_the_end_of_a_client_that_was_cut_off_too_late(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        AUTO(buf) struct buf answer = BUF_INIT(100000);
+        park_config.keepalive_after_ms = i == 0 ? 0 : 5;
+        int fd = ask_to_park(GET("/cut-off"));
+        assert_true(i == 0 || peer_read_until(fd, &answer, "1\r\n \r\n"));
+        assert_int_equal(waiter.gone, i);
+        close(fd);
+        peer_wait_for(atomic_load(&waiter.gone) == i + 1);
+        http_parked_drop(take_parked());
+        peer_wait_for(atomic_load(&waiter.done) == i + 1);
+    }
+}
+
+static void answers_a_client_that_was_cut_off_too_late(void **state)
+{
+    AUTO(buf) struct buf answer = BUF_INIT(100000);
+    (void)state;
+    AUTO(fd) int fd = ask_to_park(GET("/cut-off"));
+    shutdown(fd, SHUT_WR); /* half a close is none */
+    assert_true(peer_read_until(fd, &answer, "HTTP/1.1 102 Processing\r\n\r\n"));
+    assert_int_equal(waiter.gone, 0);
+    http_parked_send(take_parked(), 200, "text/plain", NULL, "late", 4);
+    assert_true(peer_read_end(fd, &answer));
+    assert_string_equal(buf_str(&answer) + answer.len - 4, "late");
 }
 
 static void notices_a_client_that_goes_away_amid_white_space(void **state)
@@ -528,6 +564,8 @@ int main(void)
         TEST(tells_when_the_wait_is_over),
         TEST(notices_a_client_that_goes_away),
         TEST(notices_a_client_that_goes_away_amid_white_space),
+        TEST(notices_the_end_of_a_client_that_was_cut_off_too_late),
+        TEST(answers_a_client_that_was_cut_off_too_late),
         TEST(answers_a_client_that_closed_its_half),
         TEST(closes_a_dropped_request_without_an_answer),
         TEST(survives_an_answer_that_races_with_the_client_leaving),

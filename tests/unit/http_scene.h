@@ -2,6 +2,7 @@
 #ifndef TESTS_HTTP_SCENE_H
 #define TESTS_HTTP_SCENE_H
 
+#include "http_cut.h"
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -88,12 +89,10 @@ static inline void early(struct http_request *req, void *arg)
 
 static _Atomic int seen_leaving; /* 1: while the client was there, 2: once it had gone */
 
-/* As when the guard cuts a connection off whose worker has just got its request. */
 static inline void cut_off(struct http_request *req, void *arg)
 {
     (void)arg;
-    atomic_store(&req->conn->cut, true);
-    shutdown(req->conn->fd, SHUT_RD);
+    cut_off_too_late(req);
     atomic_store(&seen_leaving, http_client_left(req) ? 1 : 0);
     http_begin(req, 200, "text/plain");
     http_write(req, "there", 5);

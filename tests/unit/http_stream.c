@@ -1,5 +1,7 @@
 /* Streams: pieces for clients that read, stop, crawl and go away. */
+#include "http_cut.h"
 #include "http_peer.h"
+#include "http_source.h"
 
 #include "base/auto.h"
 #include "base/fd.h"
@@ -10,72 +12,10 @@
 #include <sys/mman.h>
 
 #define GET(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
-#define MANY 2000
-#define STREAMS_MAX (MANY + 10)
+#define KEPT(path) "GET " path " HTTP/1.1\r\n" HOST "Connection: keep-alive\r\n\r\n"
+#define MANY 2000 /* at most STREAMS_MAX */
+#define AT_ONCE 200
 #define FILE_BYTES ((int64_t)24 << 20)
-
-/* A source: counts up to `made`, or a file, and remembers who streams. */
-struct source {
-    _Atomic int64_t made; /* bytes there are */
-    _Atomic bool over;
-    _Atomic bool broken;
-    int file; /* -1: bytes of text */
-};
-
-struct reader {
-    struct source *source;
-    _Atomic int64_t at;
-    pthread_mutex_t lock;
-    struct http_parked *stream;
-};
-
-static struct http_server *server;
-static struct http_stream_config base_config;
-static struct source source;
-static struct reader readers[STREAMS_MAX];
-static _Atomic int reader_count, done_count, ended_count, last_status;
-static _Atomic int64_t fills;
-
-/* The source's bytes from an offset on. */
-static void add_text(struct buf *out, int64_t at, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        buf_addc(out, (char)('a' + (at + (int64_t)i) % 26));
-}
-
-static enum http_fill fill(struct http_piece *piece, void *arg)
-{
-    struct reader *reader = arg;
-    struct source *from = reader->source;
-    atomic_fetch_add(&fills, 1);
-    if (atomic_load(&from->broken))
-        return HTTP_FILL_BROKEN;
-    bool over = atomic_load(&from->over);
-    int64_t made = atomic_load(&from->made);
-    int64_t left = made - reader->at;
-    if (from->file >= 0 && left > 0) {
-        piece->file = from->file;
-        piece->file_at = reader->at;
-        piece->file_len = (size_t)(left > 262144 ? 262144 : left);
-        reader->at += (int64_t)piece->file_len;
-    } else if (left > 0) {
-        size_t len = (size_t)(left > 20000 ? 20000 : left);
-        add_text(piece->bytes, reader->at, len);
-        reader->at += (int64_t)len;
-    }
-    if (reader->at < made)
-        return HTTP_FILL_MORE;
-    return over ? HTTP_FILL_END : HTTP_FILL_WAIT;
-}
-
-static void on_done(void *arg)
-{
-    struct reader *reader = arg;
-    pthread_mutex_lock(&reader->lock);
-    reader->stream = NULL;
-    pthread_mutex_unlock(&reader->lock);
-    atomic_fetch_add(&done_count, 1);
-}
 
 static void stream(struct http_request *req, void *arg)
 {
@@ -97,14 +37,22 @@ static void stream(struct http_request *req, void *arg)
     }
 }
 
+static void stream_cut_off(struct http_request *req, void *arg)
+{
+    cut_off_too_late(req);
+    stream(req, arg);
+}
+
 static void hello(struct http_request *req, void *arg)
 {
     (void)arg;
     http_send(req, 200, "text/plain", "hello", 5);
 }
 
-static const struct http_route routes[] = {
-    {"GET", "/stream", stream, 0}, {"POST", "/stream", stream, 0}, {"GET", "/hello", hello, 0}};
+static const struct http_route routes[] = {{"GET", "/stream", stream, 0},
+                                           {"POST", "/stream", stream, 0},
+                                           {"GET", "/hello", hello, 0},
+                                           {"GET", "/cut-off", stream_cut_off, 0}};
 
 static void count_end(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
@@ -133,7 +81,7 @@ static int start_with(size_t streams_max)
                                               .type = "text/event-stream",
                                               .headers = "X-More: yes\r\n",
                                               .heartbeat = ":\n\n",
-                                              .heartbeat_ms = 60000,
+                                              .heartbeat_ms = 600000,
                                               .stuck_ms = 600000,
                                               .fill = fill,
                                               .done = on_done};
@@ -270,7 +218,6 @@ static void sends_what_comes_as_it_comes_and_ends(void **state)
     }
 }
 
-#define KEPT(path) "GET " path " HTTP/1.1\r\n" HOST "Connection: keep-alive\r\n\r\n"
 #define LAST_CHUNK "\r\n0\r\n\r\n"
 
 /* Three streams and an ordinary answer over one connection. */
@@ -388,6 +335,34 @@ static void notices_a_client_that_goes_away(void **state)
     close(fd);
 }
 
+/* The guard's cut must not hide the client's own end. */
+static void notices_the_end_of_a_client_that_was_cut_off_too_late(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        AUTO(buf) struct buf answer = BUF_INIT(1 << 20);
+        atomic_store(&source.made, 0);
+        int fd = open_stream(i == 0 ? GET("/cut-off") : KEPT("/cut-off"));
+        make(3);
+        assert_true(peer_read_until(fd, &answer, "abc"));
+        assert_null(strstr(buf_str(&answer), ":\n\n")); /* nobody doubts that it is there */
+        assert_non_null(strstr(buf_str(&answer), "\r\nConnection: close\r\n"));
+        make(2);
+        assert_true(peer_read_until(fd, &answer, "de"));
+        if (i == 1) { /* half a close is none */
+            shutdown(fd, SHUT_WR);
+            assert_true(peer_read_until(fd, &answer, ":\n\n"));
+            make(3);
+            assert_true(peer_read_until(fd, &answer, "fgh"));
+            make(1); /* only bytes that it does not take tell that it is gone now */
+        }
+        close(fd);
+        peer_wait_for(atomic_load(&done_count) == i + 1);
+        assert_int_equal(last_status, 0);
+        assert_int_equal(streams_open(), 0);
+    }
+}
+
 static void use_file(void)
 {
     source.file = memfd_create("source", MFD_CLOEXEC);
@@ -478,17 +453,32 @@ static void the_one_too_many_is_told_so(void **state)
     close(again);
 }
 
+/* Opens streams at once. A client that stalls before it asks may be cut off: it asks again. */
+static void open_streams(int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fds[i] = peer_connect(http_port(server));
+        peer_send(fds[i], GET("/stream"));
+    }
+    for (int i = 0; i < count; i++) {
+        AUTO(buf) struct buf head = BUF_INIT(100000);
+        while (!peer_read_until(fds[i], &head, "\r\n\r\n") || peer_status(&head) != 200) {
+            buf_clear(&head);
+            close(fds[i]);
+            fds[i] = peer_connect(http_port(server));
+            peer_send(fds[i], GET("/stream"));
+        }
+    }
+}
+
 static void keeps_two_thousand_and_tells_them_all(void **state)
 {
     static int fds[MANY];
     (void)state;
     int threads = peer_count("/proc/self/task");
-    for (int i = 0; i < MANY; i++) {
-        fds[i] = peer_connect(http_port(server));
-        peer_send(fds[i], GET("/stream"));
-        if (i % 200 == 199)
-            peer_wait_for(streams_open() == i + 1);
-    }
+    for (int i = 0; i < MANY; i += AT_ONCE)
+        open_streams(&fds[i], AT_ONCE);
+    assert_int_equal(streams_open(), MANY);
     assert_int_equal(peer_count("/proc/self/task"), threads);
     AUTO(buf) struct buf answer = BUF_INIT(100000);
     int fd = peer_connect(http_port(server));
@@ -582,6 +572,7 @@ int main(void)
         CASE(breaks_off_so_that_the_client_knows),
         CASE(beats_while_there_is_nothing),
         CASE(notices_a_client_that_goes_away),
+        CASE(notices_the_end_of_a_client_that_was_cut_off_too_late),
         CASE(copies_a_file_and_waits_for_a_slow_reader),
         CASE(drops_a_reader_that_takes_nothing),
         CASE(paces_what_comes_in_drops),

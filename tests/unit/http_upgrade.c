@@ -1,4 +1,5 @@
 /* Connections that another protocol takes over: here one that says everything back. */
+#include "http_cut.h"
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -102,6 +103,12 @@ static void upgrade(struct http_request *req, void *arg)
         http_send_error(req, &err, NULL);
 }
 
+static void upgrade_cut_off(struct http_request *req, void *arg)
+{
+    cut_off_too_late(req);
+    upgrade(req, arg);
+}
+
 static void hello(struct http_request *req, void *arg)
 {
     (void)arg;
@@ -109,7 +116,8 @@ static void hello(struct http_request *req, void *arg)
 }
 
 static const struct http_route routes[] = {{"GET", "/echo", upgrade, 0},
-                                           {"GET", "/hello", hello, 0}};
+                                           {"GET", "/hello", hello, 0},
+                                           {"GET", "/cut-off", upgrade_cut_off, 0}};
 
 static void count_request(const struct http_request *req, int status, int64_t duration_us,
                           void *arg)
@@ -288,6 +296,18 @@ static void is_bounded_and_refused_where_nobody_asked(void **state)
     }
 }
 
+/* Its bytes would be taken for the client's end: the client is told to ask again. */
+static void is_refused_when_the_connection_was_cut_off(void **state)
+{
+    AUTO(buf) struct buf answer = BUF_INIT(100000);
+    (void)state;
+    AUTO(fd) int fd = peer_connect(http_port(server));
+    peer_send(fd, "GET /cut-off HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_int_equal(peer_answer(fd, &answer), 503);
+    assert_non_null(strstr(buf_str(&answer), "cut off"));
+    assert_int_equal(ends, 0);
+}
+
 static void ends_with_the_server(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(100000);
@@ -310,6 +330,7 @@ int main(void)
         TEST(sends_its_heartbeat_as_it_is),
         TEST(ends_when_either_side_breaks_off),
         TEST(is_bounded_and_refused_where_nobody_asked),
+        TEST(is_refused_when_the_connection_was_cut_off),
         TEST(ends_with_the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
