@@ -210,13 +210,19 @@ unsigned box_disabled(const char *list, size_t len, bool printf_is)
     return found;
 }
 
+/* A command that disables printf reports by its second line. */
+static bool may_disable(const struct buf *text)
+{
+    return speaks_of(text, "enable") && (speaks_of(text, "printf") || speaks_of(text, "$"));
+}
+
 void box_add_command(struct buf *line, const struct box *box, struct shell *shell,
                      const struct buf *text, int command, const char *cwd)
 {
     const struct run *run = shell->run;
     bool job_control = run->log >= 0 && !shell->monitor;
     bool tail = !run->background && !shell->traced && !may_be_verbose(shell, text) &&
-                !speaks_of(text, "enable") && shell->disabled == 0 && box_is_whole(buf_str(text));
+                !may_disable(text) && shell->disabled == 0 && box_is_whole(buf_str(text));
     buf_addc(line, '\n'); /* ends what others may have written to the shell's pipe */
     if (job_control)
         buf_adds(line, "\\builtin set -m\n");

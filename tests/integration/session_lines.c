@@ -51,6 +51,7 @@ static void the_last_argument_is_the_one_of_the_line_before(void **state)
 {
     (void)state;
     static const struct line lines[] = {
+        {"echo $_", "bash\n", 0},
         {"echo a b", "a b\n", 0},
         {"echo $_", "b\n", 0},
         {"mkdir -p /tmp/lines/x", "", 0},
@@ -209,6 +210,16 @@ static void builtins_that_were_disabled_stay_so(void **state)
     expect_lines("disabled", lines, COUNT(lines));
 }
 
+static void descriptors_stay_open(void **state)
+{
+    (void)state;
+    static const struct line lines[] = {
+        {"exec 3>/tmp/three; echo a >&3", "", 0},
+        {"echo b >&3; exec 3>&-; cat /tmp/three", "a\nb\n", 0},
+    };
+    expect_lines("descriptors", lines, COUNT(lines));
+}
+
 /* The line that reports how a command has ended is in no output of the command's. */
 static void no_line_of_the_runner_is_seen(void **state)
 {
@@ -233,6 +244,7 @@ int main(void)
         cmocka_unit_test(lines_are_numbered_in_each_command),
         cmocka_unit_test(the_directory_before_is_known),
         cmocka_unit_test(builtins_that_were_disabled_stay_so),
+        cmocka_unit_test(descriptors_stay_open),
         cmocka_unit_test(no_line_of_the_runner_is_seen),
     };
     return cmocka_run_group_tests_name("session_lines", tests, start, shared_stop);
