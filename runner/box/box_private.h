@@ -209,11 +209,15 @@ void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd
  * the background the process gets its own group: job control is on while it starts. */
 void box_add_command(struct buf *line, const struct box *box, struct shell *shell,
                      const struct buf *text, int command, const char *cwd);
-/* Appends the line that reports how a command has ended, and the state. Its first two are words of
- * the script. An empty line follows, which is read once the one before it has run: see
- * box_shell_look(). */
+/* Appends the line that reports how a command has ended, and the state. An empty line follows,
+ * which is read once the one before it has run: see box_shell_look(). */
+struct report {
+    const char *status, *bang; /* words of the script */
+    bool builtins;             /* some may be disabled */
+    bool end_job_control;
+};
 void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
-                    const char *status, const char *bang, bool end_job_control);
+                    const struct report *report);
 /* Which of the builtins that lines of ours use are in the list of "enable -n". */
 unsigned box_disabled(const char *list, size_t len, bool printf_is);
 /* Appends the script of an EXIT trap that reports the state. It has no single quotes. */

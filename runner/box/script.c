@@ -28,6 +28,8 @@ static const char *const dumps[] = {
     "printf \\\\0", "trap -p",      "shopt -p",
     "umask -p",     "set +o",       "printf \\\\0"};
 
+#define DUMPS_OF_BUILTINS 3 /* the first ones */
+
 void box_add_quoted(struct buf *out, const char *text, size_t len)
 {
     buf_addc(out, '\'');
@@ -50,12 +52,12 @@ void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd
 }
 
 /* The caller's functions and aliases may have any name, so builtins are called explicitly.
- * `traced`: each by a redirection of its own. */
+ * `builtins`: what is disabled comes first. `traced`: each by a redirection of its own. */
 static void add_dump(struct buf *line, const struct box *box, const struct shell *shell,
-                     bool traced)
+                     bool builtins, bool traced)
 {
     buf_adds(line, "{");
-    for (size_t i = 0; i < COUNT_OF(dumps); i++) {
+    for (size_t i = builtins ? 0 : DUMPS_OF_BUILTINS; i < COUNT_OF(dumps); i++) {
         buf_addf(line, " \\builtin %s", dumps[i]);
         if (traced)
             box_add_fd(line, box, ">", shell->report_write);
@@ -67,20 +69,24 @@ static void add_dump(struct buf *line, const struct box *box, const struct shell
     buf_adds(line, " 2>/dev/null");
 }
 
-/* Where printf is disabled, $_ has the status still once it is not. */
+/* Where printf is disabled, $_ has the status still once it is not: that is no builtin's name, so
+ * enabling "fails". Each byte costs bash a call, so this is left out where it can be. */
 void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
-                    const char *status, const char *bang, bool end_job_control)
+                    const struct report *report)
 {
-    buf_addf(line, "\\builtin printf 'R%%s %%s\\0' %s %s", bang, status);
+    buf_addf(line, "\\builtin printf 'R%%s %%s\\0%s' %s %s", report->builtins ? "" : "\\0",
+             report->bang, report->status);
     box_add_fd(line, box, ">", shell->report_write);
-    buf_addf(line,
-             " || { \\builtin enable printf \"$_\"; \\builtin printf 'R%%s %%s p\\0' %s \"$_\"",
-             bang);
-    box_add_fd(line, box, ">", shell->report_write);
-    buf_adds(line, "; }; ");
-    if (end_job_control)
+    if (report->builtins) {
+        buf_addf(line,
+                 " || \\builtin enable printf \"$_\" || \\builtin printf 'R%%s %%s p\\0' %s \"$_\"",
+                 report->bang);
+        box_add_fd(line, box, ">", shell->report_write);
+    }
+    buf_adds(line, "; ");
+    if (report->end_job_control)
         buf_adds(line, "\\builtin set +m; ");
-    add_dump(line, box, shell, shell->traced);
+    add_dump(line, box, shell, report->builtins, shell->traced);
     buf_adds(line, "\n\n");
 }
 
@@ -90,7 +96,7 @@ void box_add_farewell(struct buf *text, const struct box *box, const struct shel
                    "\\builtin printf X%s\\\\0 \"$PWD\"");
     box_add_fd(text, box, ">", shell->report_write);
     buf_adds(text, "; ");
-    add_dump(text, box, shell, false);
+    add_dump(text, box, shell, true, false);
 }
 
 void box_add_arming(struct buf *line, const struct shell *shell)
@@ -248,5 +254,7 @@ void box_add_command(struct buf *line, const struct box *box, struct shell *shel
         buf_adds(line, " ) & }");
     add_redirects(line, box, run); /* The shell itself redirects, before anything is forked. */
     buf_adds(line, "\n");
-    box_add_report(line, box, shell, "\"$?\"", "\"${!-0}\"", job_control);
+    const struct report report = {"\"$?\"", "\"${!-0}\"", may_disable(text) || shell->disabled != 0,
+                                  job_control};
+    box_add_report(line, box, shell, &report);
 }

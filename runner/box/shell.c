@@ -411,7 +411,8 @@ static bool ask_again(const struct box *box, struct shell *shell, const char *st
     struct err ignored;
     AUTO(buf) struct buf line = BUF_INIT(65536);
     shell->traced = true;
-    box_add_report(&line, box, shell, status, bang, false);
+    const struct report report = {.status = status, .bang = bang, .builtins = true};
+    box_add_report(&line, box, shell, &report);
     return box_shell_write(shell, &line, &ignored) == 0;
 }
 
@@ -468,8 +469,6 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         return used;
     }
     if (text[0] == 'V') {
-        if (used == len)
-            return 0; /* the rest is on its way */
         note_after(shell, text + 1);
         return used;
     }
