@@ -30,6 +30,7 @@
 #define STATE_BYTES_MAX (64u << 20)
 #define COMMAND_BYTES_MAX (1u << 20)
 #define HEAD_BYTES 400 /* of a command, where it is only displayed */
+#define PIPES_MAX 64   /* commands of a pipeline whose statuses are kept */
 #define TAG_COUNT 512  /* number of values that coredump_filter can hold */
 #define TAG_NONE 0x33  /* the kernel's default value: no tag */
 
@@ -51,6 +52,18 @@ struct run {
     char head[HEAD_BYTES];
 };
 
+/* What a command has left for the next one, apart from the state. */
+struct after {
+    int words;       /* of its own report: $?, $_, and PIPESTATUS's */
+    bool known;      /* it has made that report */
+    int status;      /* $? */
+    bool lasts;      /* `last` is known, if from a command before it */
+    struct buf last; /* $_ */
+    int pipes[PIPES_MAX];
+    size_t pipe_count;
+    bool pipes_set, lines_set; /* PIPESTATUS and LINENO are variables that can be set */
+};
+
 struct shell {
     char name[ID_SIZE];
     pid_t pid;        /* 0: dead */
@@ -62,14 +75,21 @@ struct shell {
     struct buf kept;  /* its state as written last; empty when it was large */
     struct stat file; /* the file that this was written to */
     struct run *run;  /* NULL: idle */
-    int status;       /* $? for the next command */
-    pid_t bang;       /* last reported value of $! */
-    int state;        /* file that it is reading its state from, or -1 */
-    bool ready;       /* it has read its state */
-    bool broken;      /* it could not start with its state: start without it */
-    bool monitor;     /* it has job control on */
-    bool traced;      /* it has a DEBUG trap */
-    bool doomed;      /* its bash has been killed and is not buried yet */
+    struct after after;
+    struct buf farewell; /* the EXIT trap that reports its state at its end */
+    bool armed;          /* that is its EXIT trap */
+    bool trapped;        /* it has one of the caller's */
+    bool verbose;        /* it prints what it reads */
+    bool strayed;        /* `cwd` is not its state's: a command that was ended had gone there */
+    unsigned disabled;   /* builtins, as box_disabled() has them */
+    int status;          /* $? for the next command */
+    pid_t bang;          /* last reported value of $! */
+    int state;           /* file that it is reading its state from, or -1 */
+    bool ready;          /* it has read its state */
+    bool broken;         /* it could not start with its state: start without it */
+    bool monitor;        /* it has job control on */
+    bool traced;         /* it has a DEBUG trap */
+    bool doomed;         /* its bash has been killed and is not buried yet */
     char *cwd;
 };
 
@@ -157,13 +177,6 @@ void box_try_room(struct box *box);
  */
 int box_state_open(const struct box *box, const char *name);
 /* Gives it a line to read. */
-/* Appends a redirection from or to a descriptor of the agent. */
-void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd);
-/* Appends the line that reports how a command has ended, and the state. Its first two are words of
- * the script. An empty line follows, which is read once the one before it has run: see
- * box_shell_look(). */
-void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
-                    const char *status, const char *bang, bool end_job_control);
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
 /* Reads the shell's report. */
 void box_shell_listen(struct box *box, struct shell *shell);
@@ -178,8 +191,6 @@ _Noreturn void box_become_bash(const struct box *box, char *const argv[], const 
 void box_shell_died(struct box *box, struct shell *shell, int wait_status);
 /* Finds a shell that reads on but reports nothing, as after `set -n`. */
 void box_shell_look(struct box *box, struct shell *shell);
-/* Appends text in single quotes. */
-void box_add_quoted(struct buf *out, const char *text, size_t len);
 /* Notes the shell's current directory, as the kernel knows it. */
 void box_note_cwd(struct shell *shell);
 /* The path as callers see it. The caller frees it. */
@@ -187,6 +198,35 @@ char *box_shown_path(const struct box *box, const char *path);
 
 /* The real path of one that callers see. The caller frees it. */
 char *box_real_path(const struct box *box, const char *path);
+
+/* --- what shells read (script.c, whole.c) --------------------------------------------------- */
+
+/* Appends text in single quotes. */
+void box_add_quoted(struct buf *out, const char *text, size_t len);
+/* Appends a redirection from or to a descriptor of the agent. */
+void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd);
+/* Appends the lines that run the shell's command (shell->run), whose text is in a file as well. In
+ * the background the process gets its own group: job control is on while it starts. */
+void box_add_command(struct buf *line, const struct box *box, struct shell *shell,
+                     const struct buf *text, int command, const char *cwd);
+/* Appends the line that reports how a command has ended, and the state. An empty line follows,
+ * which is read once the one before it has run: see box_shell_look(). */
+struct report {
+    const char *status, *bang; /* words of the script */
+    bool builtins;             /* some may be disabled */
+    bool end_job_control;
+};
+void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
+                    const struct report *report);
+/* Which of the builtins that lines of ours use are in the list of "enable -n". */
+unsigned box_disabled(const char *list, size_t len, bool printf_is);
+/* Appends the script of an EXIT trap that reports the state. It has no single quotes. */
+void box_add_farewell(struct buf *text, const struct box *box, const struct shell *shell);
+/* Appends the line that sets that trap. */
+void box_add_arming(struct buf *line, const struct shell *shell);
+/* True when bash would take nothing that follows in a line of its own for a part of this text. It
+ * errs on the safe side only. */
+bool box_is_whole(const char *text);
 
 /* --- commands (commands.c) ---------------------------------------------------------------------
  */

@@ -17,9 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define INLINE_BYTES                                                             \
-    (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
-                 */
 #define HAND_OVERS 2
 
 static void run_free(struct run *run)
@@ -77,66 +74,9 @@ static int open_ends(struct box *box, struct run *run, bool in_background, int i
     return one_pipe(&ret[0], &run->out, err) || one_pipe(&ret[1], &run->err, err) ? -1 : 0;
 }
 
-static void add_redirects(struct buf *line, const struct box *box, const struct run *run)
-{
-    box_add_fd(line, box, "<", run->in);
-    box_add_fd(line, box, run->log >= 0 ? ">>" : ">", run->log >= 0 ? run->log : run->out);
-    if (run->log >= 0)
-        buf_adds(line, " 2>&1");
-    else
-        box_add_fd(line, box, "2>", run->err);
-}
-
-/* `status`: $? for the command. A text that comes from a substitution finds that one's. */
-static void add_eval(struct buf *line, const struct box *box, int command, const struct buf *text,
-                     int status)
-{
-    buf_adds(line, "\\builtin eval ");
-    if (text->len <= INLINE_BYTES) {
-        box_add_quoted(line, buf_str(text), text->len);
-    } else if (status == 0) {
-        buf_addf(line, "\"$(</proc/%d/fd/%d)\"", (int)box->self, command);
-    } else {
-        buf_adds(line, "\"$({ \\builtin trap - DEBUG; } >/dev/null 2>&1; \\builtin read -r -d ''");
-        box_add_fd(line, box, "<", command);
-        buf_addf(line, "; \\builtin printf %%s \"$REPLY\"; \\builtin exit %d)\"", status);
-    }
-}
-
 static int read_command(int fd, struct buf *text, struct err *err)
 {
     return lseek(fd, 0, SEEK_SET) < 0 ? err_sys(err, "command") : fd_read_all(fd, text, err);
-}
-
-/* Appends the script that runs the command. In the background the process gets its own group: job
- * control is on while it starts. The empty line at the end is read once the line before it has run:
- * see box_shell_look(). */
-static void add_lines(struct buf *line, const struct box *box, const struct shell *shell,
-                      const struct buf *text, int command, const char *cwd)
-{
-    const struct run *run = shell->run;
-    bool job_control = run->log >= 0 && !shell->monitor;
-    buf_adds(line, "\\builtin enable eval printf declare alias trap shopt umask set cd wait\n");
-    if (job_control)
-        buf_adds(line, "\\builtin set -m\n");
-    int status = run->background || cwd ? 0 : shell->status;
-    if (status != 0)
-        buf_addf(line, "(\\builtin exit %d) || ", status);
-    if (run->background)
-        buf_adds(line, "{ ( ");
-    if (cwd) {
-        buf_adds(line, "\\builtin cd -- ");
-        box_add_quoted(line, cwd, strlen(cwd));
-        if (!run->background)
-            add_redirects(line, box, run);
-        buf_adds(line, " && ");
-    }
-    add_eval(line, box, command, text, status);
-    if (run->background)
-        buf_adds(line, " ) & }");
-    add_redirects(line, box, run); /* The shell itself redirects, before anything is forked. */
-    buf_adds(line, "\n");
-    box_add_report(line, box, shell, "\"$?\"", "\"${!-}\"", job_control);
 }
 
 static int write_lines(struct box *box, struct shell *shell, int command, const char *cwd,
@@ -147,7 +87,7 @@ static int write_lines(struct box *box, struct shell *shell, int command, const 
     if (read_command(command, &text, err))
         return -1;
     snprintf(shell->run->head, sizeof(shell->run->head), "%s", buf_str(&text));
-    add_lines(&line, box, shell, &text, command, cwd);
+    box_add_command(&line, box, shell, &text, command, cwd);
     return box_shell_write(shell, &line, err);
 }
 
@@ -229,7 +169,7 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     int input = message->fd_count > 1 ? message->fds[1] : -1;
     int rc = open_ends(box, run, background || trailing, input, ends, err) ||
              box_shell_wake(box, shell, err);
-    if (rc == 0 && shell->status != 0) /* a line of ours forks then: see add_lines() */
+    if (rc == 0 && shell->status > 1) /* a line of ours forks then: see script.c */
         box_try_room(box);
     if (box->swept)
         (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);

@@ -21,29 +21,10 @@
 #define TOLD_BYTES_MAX STATE_BYTES_MAX
 #define HOME_OF_COMMANDS "/workspace"
 #define KEPT_BYTES_MAX (64u << 10)
+#define FAREWELL_BYTES_MAX 4096
+#define OWN_TRAP "#x\n" /* what a state begins with that has an EXIT trap of the caller's */
 #define PATIENCE_US 50
 #define PATIENCE_US_MAX 20000
-
-/* Together they print everything that makes another shell like this one, and a null byte; parts
- * that cannot be set are skipped when it is read. */
-static const char *const dumps[] = {"declare -p", "declare -f", "alias -p", "trap -p",
-                                    "shopt -p",   "umask -p",   "set +o",   "printf \\\\0"};
-
-void box_add_quoted(struct buf *out, const char *text, size_t len)
-{
-    buf_addc(out, '\'');
-    while (len > 0) {
-        const char *quote = memchr(text, '\'', len);
-        size_t n = quote ? (size_t)(quote - text) : len;
-        buf_add(out, text, n);
-        if (quote)
-            buf_adds(out, "'\\''");
-        n += quote != NULL;
-        text += n;
-        len -= n;
-    }
-    buf_addc(out, '\'');
-}
 
 char *box_shown_path(const struct box *box, const char *path)
 {
@@ -56,39 +37,6 @@ char *box_shown_path(const struct box *box, const char *path)
 char *box_real_path(const struct box *box, const char *path)
 {
     return box->outside && path[0] == '/' ? path_join(box->outside, path + 1) : strdup(path);
-}
-
-void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd)
-{
-    buf_addf(line, " %s/proc/%d/fd/%d", how, (int)box->self, fd);
-}
-
-/* The caller's functions and aliases may have any name, so builtins are called explicitly. */
-static void add_dump(struct buf *line, const struct box *box, const struct shell *shell)
-{
-    buf_adds(line, "{");
-    for (size_t i = 0; i < COUNT_OF(dumps); i++) {
-        buf_addf(line, " \\builtin %s", dumps[i]);
-        if (shell->traced)
-            box_add_fd(line, box, ">", shell->report_write);
-        buf_addc(line, ';');
-    }
-    buf_adds(line, " }");
-    if (!shell->traced)
-        box_add_fd(line, box, ">", shell->report_write);
-    buf_adds(line, " 2>/dev/null");
-}
-
-void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
-                    const char *status, const char *bang, bool end_job_control)
-{
-    buf_addf(line, "\\builtin printf 'R%%s %%s\\0' %s %s", status, bang);
-    box_add_fd(line, box, ">", shell->report_write);
-    buf_adds(line, "; ");
-    if (end_job_control)
-        buf_adds(line, "\\builtin set +m; ");
-    add_dump(line, box, shell);
-    buf_adds(line, "\n\n");
 }
 
 struct shell *box_shell_find(struct box *box, const char *name)
@@ -112,6 +60,8 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
     *shell = (struct shell){.script = -1, .report = -1, .report_write = -1, .state = -1};
     buf_init(&shell->told, TOLD_BYTES_MAX);
     buf_init(&shell->kept, KEPT_BYTES_MAX);
+    buf_init(&shell->farewell, FAREWELL_BYTES_MAX);
+    buf_init(&shell->after.last, KEPT_BYTES_MAX);
     snprintf(shell->name, sizeof(shell->name), "%s", name);
     shell->cwd = box_real_path(box, HOME_OF_COMMANDS);
     if (!shell->cwd) {
@@ -124,15 +74,68 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 
 /* --- state --------------------------------------------------------------------------------- */
 
+/* A state, as it was reported: which builtins are disabled, the names, and the modes. */
+struct state {
+    const char *disabled, *names, *modes;
+    size_t disabled_len, names_len, modes_len;
+};
+
+/* Takes what is up to the next null byte. False when that is missing. */
+static bool next_part(const char **at, const char *end, const char **ret_part, size_t *ret_len)
+{
+    const char *stop = memchr(*at, '\0', (size_t)(end - *at));
+    if (!stop)
+        return false;
+    *ret_part = *at;
+    *ret_len = (size_t)(stop - *at);
+    *at = stop + 1;
+    return true;
+}
+
+/* False while a part of the report is missing. */
+static bool find_state(const char *text, size_t len, struct state *state)
+{
+    const char *at = text, *end = text + len;
+    return next_part(&at, end, &state->disabled, &state->disabled_len) &&
+           next_part(&at, end, &state->names, &state->names_len) &&
+           next_part(&at, end, &state->modes, &state->modes_len);
+}
+
+static bool has(const char *text, size_t len, const char *what)
+{
+    return memmem(text, len, what, strlen(what)) != NULL;
+}
+
+/* Takes the EXIT trap that is ours off the modes: it comes first. Notes whose trap it is. */
+static void take_trap(struct shell *shell, struct state *state)
+{
+    static const char before[] = "trap -- '", after[] = "' EXIT\n";
+    size_t head = sizeof(before) - 1, tail = sizeof(after) - 1, len = shell->farewell.len;
+    const char *at = state->modes + head;
+    bool any = state->modes_len >= head && memcmp(state->modes, before, head) == 0;
+    shell->armed = any && len > 0 && state->modes_len >= head + len + tail &&
+                   memcmp(at, shell->farewell.data, len) == 0 && memcmp(at + len, after, tail) == 0;
+    shell->trapped = false;
+    if (shell->armed) {
+        state->modes += head + len + tail;
+        state->modes_len -= head + len + tail;
+        return;
+    }
+    if (!any)
+        return;
+    const char *end = state->modes + state->modes_len;
+    while ((at = memchr(at, '\'', (size_t)(end - at))) && end - at > 4 && at[1] == '\\')
+        at += 4; /* a quote of the trap's: '\'' */
+    shell->trapped = at && (size_t)(end - at) >= tail && memcmp(at, after, tail) == 0;
+}
+
 /* True when the shell's file holds this state already. */
-static bool is_kept(const struct box *box, const struct shell *shell, const struct buf *head,
-                    const char *dump, size_t len)
+static bool is_kept(const struct box *box, const struct shell *shell, const struct buf *whole)
 {
     struct stat now;
     const struct buf *kept = &shell->kept;
     const struct stat *then = &shell->file;
-    return kept->len == head->len + len && memcmp(kept->data, head->data, head->len) == 0 &&
-           memcmp(kept->data + head->len, dump, len) == 0 &&
+    return kept->len == whole->len && memcmp(kept->data, whole->data, whole->len) == 0 &&
            fstatat(box->states, shell->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
            now.st_ino == then->st_ino && now.st_size == then->st_size &&
            now.st_ctim.tv_sec == then->st_ctim.tv_sec &&
@@ -140,33 +143,33 @@ static bool is_kept(const struct box *box, const struct shell *shell, const stru
 }
 
 /* Remembers what the shell's file holds, unless that is large. */
-static void note_kept(const struct box *box, struct shell *shell, const struct buf *head,
-                      const char *dump, size_t len)
+static void note_kept(const struct box *box, struct shell *shell, const struct buf *whole)
 {
     buf_clear(&shell->kept);
-    if (head->len + len > KEPT_BYTES_MAX ||
-        fstatat(box->states, shell->name, &shell->file, AT_SYMLINK_NOFOLLOW))
-        return;
-    buf_add(&shell->kept, head->data, head->len);
-    buf_add(&shell->kept, dump, len);
+    if (whole->len <= KEPT_BYTES_MAX &&
+        fstatat(box->states, shell->name, &shell->file, AT_SYMLINK_NOFOLLOW) == 0)
+        buf_add(&shell->kept, whole->data, whole->len);
 }
 
 /* Writes the state to a new file and renames it, so that there is always a complete one. Most
  * commands change nothing of it: then nothing is written. */
-static void keep_state(const struct box *box, struct shell *shell, const char *dump, size_t len)
+static void keep_state(const struct box *box, struct shell *shell, const struct state *state)
 {
     char fresh[ID_SIZE + 8];
-    AUTO(buf) struct buf head = BUF_INIT(65536);
+    AUTO(buf) struct buf whole = BUF_INIT(STATE_BYTES_MAX + 65536);
     snprintf(fresh, sizeof(fresh), ".%s.new", shell->name);
-    buf_adds(&head, "\\builtin cd -- ");
-    box_add_quoted(&head, shell->cwd, strlen(shell->cwd));
-    buf_adds(&head, "\n");
-    if (!buf_ok(&head) || is_kept(box, shell, &head, dump, len))
+    buf_adds(&whole, shell->trapped ? OWN_TRAP : "");
+    buf_adds(&whole, "\\builtin cd -- ");
+    box_add_quoted(&whole, shell->cwd, strlen(shell->cwd));
+    buf_adds(&whole, "\n\\builtin unset OLDPWD\n"); /* it may have had none */
+    buf_add(&whole, state->names, state->names_len);
+    buf_add(&whole, state->modes, state->modes_len);
+    if (!buf_ok(&whole) || is_kept(box, shell, &whole))
         return;
     AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd >= 0 && fd_write_all(fd, head.data, head.len) == 0 && fd_write_all(fd, dump, len) == 0 &&
+    if (fd >= 0 && fd_write_all(fd, whole.data, whole.len) == 0 &&
         renameat(box->states, fresh, box->states, shell->name) == 0)
-        note_kept(box, shell, &head, dump, len);
+        note_kept(box, shell, &whole);
 }
 
 int box_state_open(const struct box *box, const char *name)
@@ -199,6 +202,7 @@ void box_note_cwd(struct shell *shell)
     size_t tail = strlen(gone);
     if ((size_t)n > tail && strcmp(now + n - tail, gone) == 0)
         now[(size_t)n - tail] = '\0';
+    shell->strayed |= strcmp(shell->cwd, now) != 0;
     str_replace(&shell->cwd, now);
 }
 
@@ -276,21 +280,34 @@ static void close_pipes(struct shell *shell)
 static int greet(struct box *box, struct shell *shell, struct err *err)
 {
     AUTO(buf) struct buf line = BUF_INIT(65536);
+    char begins[sizeof(OWN_TRAP)] = "";
     buf_adds(&line, "\\builtin shopt -s expand_aliases\n");
-    if (shell->state >= 0)
+    if (shell->state >= 0) {
+        (void)!pread(shell->state, begins, sizeof(begins) - 1, 0);
         buf_addf(&line, "\\builtin . /proc/%d/fd/%d\n", (int)box->self, shell->state);
-    shell->traced = false;
-    buf_adds(&line, "\\builtin trap '{ \\builtin trap - DEBUG; } >/dev/null 2>&1; "
-                    "\\builtin printf X%s\\\\0 \"$PWD\"");
-    box_add_fd(&line, box, ">", shell->report_write);
-    buf_adds(&line, "; ");
-    add_dump(&line, box, shell);
-    buf_adds(&line, "' EXIT\n");
-    if (shell->state < 0) {
-        buf_adds(&line, "\\builtin cd -- ");
-        box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
-        buf_adds(&line, "\n");
     }
+    if (shell->strayed) {
+        buf_adds(&line, "[[ . -ef ");
+        box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
+        buf_adds(&line, " ]] || \\builtin cd -- ");
+        box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
+        buf_addc(&line, '\n');
+    }
+    shell->traced = shell->verbose = false;
+    shell->disabled = 0;
+    shell->trapped = strcmp(begins, OWN_TRAP) == 0;
+    shell->armed = !shell->trapped;
+    shell->after.known = false;
+    shell->after.lasts = true; /* a bash begins with its own name */
+    buf_clear(&shell->after.last);
+    buf_adds(&shell->after.last, "bash");
+    shell->after.words = 0;
+    shell->after.pipe_count = 0;
+    shell->after.lines_set = shell->state < 0;
+    buf_clear(&shell->farewell);
+    box_add_farewell(&shell->farewell, box, shell);
+    if (shell->armed)
+        box_add_arming(&line, shell);
     buf_addf(&line, "\\builtin printf 'S\\0' >/proc/%d/fd/%d\n", (int)box->self,
              shell->report_write);
     return box_shell_write(shell, &line, err);
@@ -331,9 +348,13 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
         return 0;
     if (open_pipes(shell, &script, err))
         return -1;
+    if (!shell->broken)
+        shell->state = box_state_open(box, shell->name);
+    AUTO(str) char *home = box_real_path(box, HOME_OF_COMMANDS);
+    const char *place = shell->strayed && shell->state < 0 && home ? home : shell->cwd;
     pid_t pid = box_fork(box);
     if (pid == 0)
-        read_script(box, script, shell->cwd);
+        read_script(box, script, place);
     close(script);
     if (pid < 0) {
         close_pipes(shell);
@@ -342,8 +363,6 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
     shell->pid = pid;
     shell->bang = 0;
     shell->ready = false;
-    if (!shell->broken)
-        shell->state = box_state_open(box, shell->name);
     return greet(box, shell, err);
 }
 
@@ -351,18 +370,37 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 
 /* False for a state with extdebug: its DEBUG trap can prevent every command, also ours. Such a
  * state is not kept, so it ends with this bash. */
-static bool is_usable(const char *dump, size_t len)
+static bool is_usable(const struct state *state)
 {
-    static const char on[] = "shopt -s extdebug", any[] = "shopt -";
-    return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
+    return has(state->modes, state->modes_len, "shopt -") &&
+           !has(state->modes, state->modes_len, "shopt -s extdebug");
 }
 
-/* True for a state with a DEBUG trap. It runs before each builtin, also before ours, and what it
- * prints is where they print. */
-static bool is_traced(const char *dump, size_t len)
+/* Notes what decides how the next command is run. */
+static void note_state(struct shell *shell, const struct state *state)
 {
-    static const char end[] = "' DEBUG\n";
-    return memmem(dump, len, end, sizeof(end) - 1) != NULL;
+    const char *names = state->names, *modes = state->modes;
+    shell->monitor = has(modes, state->modes_len, "set -o monitor");
+    shell->verbose = has(modes, state->modes_len, "set -o verbose");
+    shell->after.pipes_set = has(names, state->names_len, "declare -a PIPESTATUS=");
+    shell->after.lines_set = has(names, state->names_len, "declare -- LINENO");
+}
+
+/* One word of what a command has reported itself: see script.c. */
+static void note_after(struct shell *shell, const char *word)
+{
+    struct after *after = &shell->after;
+    int number = (int)strtol(word, NULL, 10);
+    if (after->words == 0) {
+        after->status = number;
+    } else if (after->words == 1) {
+        buf_clear(&after->last);
+        buf_adds(&after->last, word);
+        after->pipe_count = 0;
+    } else if (after->pipe_count < PIPES_MAX) {
+        after->pipes[after->pipe_count++] = number;
+    }
+    after->words += after->words <= 1;
 }
 
 /* Asks for the report again, each part of it by a redirection of its own: traps run before those.
@@ -373,13 +411,46 @@ static bool ask_again(const struct box *box, struct shell *shell, const char *st
     struct err ignored;
     AUTO(buf) struct buf line = BUF_INIT(65536);
     shell->traced = true;
-    box_add_report(&line, box, shell, status, bang, false);
+    const struct report report = {.status = status, .bang = bang, .builtins = true};
+    box_add_report(&line, box, shell, &report);
     return box_shell_write(shell, &line, &ignored) == 0;
 }
 
-/* Handles one report. "S": it has read its state. "Wpid status": of a background process. "Rstatus
- * bang" and the state: a command has ended. "Xcwd" and the state: it exits. Returns how many bytes
- * were used, 0 when the report is incomplete. */
+/* A command has ended, unless the report is to come once more. */
+static void take_end(struct box *box, struct shell *shell, const char *numbers, struct state *state)
+{
+    char *after, *mark, status[24], bang[24];
+    snprintf(bang, sizeof(bang), "%ld", strtol(numbers, &after, 10));
+    long given = strtol(after, &mark, 10);
+    /* A DEBUG trap runs before each builtin, also before ours, and what it prints is where they
+     * print. */
+    bool traced = has(state->modes, state->modes_len, "' DEBUG\n");
+    snprintf(status, sizeof(status), "%ld", given);
+    if (shell->run && traced && !shell->traced && ask_again(box, shell, status, bang))
+        return;
+    shell->after.known = shell->after.words > 1;
+    shell->after.lasts |= shell->after.known;
+    if (!shell->after.known)
+        shell->after.pipe_count = 0;
+    shell->after.words = 0;
+    shell->traced = traced;
+    shell->broken = false;
+    box_note_cwd(shell);
+    shell->strayed = false;
+    shell->disabled = box_disabled(state->disabled, state->disabled_len, *mark == ' ');
+    take_trap(shell, state);
+    note_state(shell, state);
+    if (is_usable(state))
+        keep_state(box, shell, state);
+    else
+        box_shell_doom(shell);
+    box_run_ended(box, shell, shell->after.known ? shell->after.status : (int)given,
+                  (pid_t)strtol(bang, NULL, 10));
+}
+
+/* Handles one report. "S": it has read its state. "Wpid status": of a background process. "Vword":
+ * one of what a command has left. "Rstatus bang" and the state: a command has ended. "Xcwd" and the
+ * state: it exits. Returns how many bytes were used, 0 when the report is incomplete. */
 static size_t take_word(struct box *box, struct shell *shell, const char *text, size_t len)
 {
     const char *end = memchr(text, '\0', len);
@@ -397,33 +468,24 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         box_job_told(box, (pid_t)pid, (int)strtol(after, NULL, 10));
         return used;
     }
-    const char *dump = text + used, *stop = memchr(dump, '\0', len - used);
-    if (!stop)
-        return 0;
-    if (text[0] == 'X' && text[1] == '/') {
-        str_replace(&shell->cwd, text + 1);
-        if (is_usable(dump, (size_t)(stop - dump)))
-            keep_state(box, shell, dump, (size_t)(stop - dump));
-    } else if (text[0] == 'R') {
-        char *after, numbers[2][24];
-        long status = strtol(text + 1, &after, 10);
-        long bang = strtol(after, NULL, 10);
-        bool traced = is_traced(dump, (size_t)(stop - dump));
-        snprintf(numbers[0], sizeof(numbers[0]), "%ld", status);
-        snprintf(numbers[1], sizeof(numbers[1]), "%ld", bang);
-        if (shell->run && traced && !shell->traced && ask_again(box, shell, numbers[0], numbers[1]))
-            return (size_t)(stop - text) + 1;
-        shell->traced = traced;
-        box_note_cwd(shell);
-        shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
-        shell->broken = false;
-        if (is_usable(dump, (size_t)(stop - dump)))
-            keep_state(box, shell, dump, (size_t)(stop - dump));
-        else
-            box_shell_doom(shell);
-        box_run_ended(box, shell, (int)status, (pid_t)bang);
+    if (text[0] == 'V') {
+        note_after(shell, text + 1);
+        return used;
     }
-    return (size_t)(stop - text) + 1;
+    struct state state;
+    if (!find_state(text + used, len - used, &state))
+        return 0;
+    size_t whole = (size_t)(state.modes + state.modes_len + 1 - text);
+    if (text[0] == 'X' && text[1] == '/' && shell->ready) {
+        str_replace(&shell->cwd, text + 1);
+        shell->strayed = false;
+        take_trap(shell, &state);
+        if (is_usable(&state))
+            keep_state(box, shell, &state);
+    } else if (text[0] == 'R') {
+        take_end(box, shell, text + 1, &state);
+    }
+    return whole;
 }
 
 static void read_report(struct shell *shell)
@@ -490,51 +552,4 @@ void box_shell_died(struct box *box, struct shell *shell, int wait_status)
     box_jobs_orphaned(box, shell);
     if (shell->run)
         box_run_ended(box, shell, shell->status, 0);
-}
-
-/* --- the environment ----------------------------------------------------------------------- */
-
-/* Lists the variables that a shell with this state would export, by starting one. */
-int box_shell_env(const struct work *work, struct err *err)
-{
-    static const char script[] = ". /dev/fd/100 >/dev/null 2>&1; \\builtin exec env -0";
-    const char *name = json_text(json_get(work->ask, "shell"));
-    int ends[2];
-    AUTO(buf) struct buf out = BUF_INIT(4u << 20), answer = BUF_INIT(16u << 20);
-    if (pipe2(ends, O_CLOEXEC))
-        return err_sys(err, "environment");
-    pid_t pid = fork();
-    if (pid == 0) {
-        char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"},   (char[]){"--norc"},
-                        (char[]){"-c"},   (char *)(uintptr_t)script, NULL};
-        int state = box_state_open(work->box, name ? name : "default");
-        dup2(ends[1], 1);
-        dup2(open("/dev/null", O_RDWR), 0);
-        dup2(0, 2);
-        if (state < 0)
-            state = open("/dev/null", O_RDONLY);
-        dup2(state, 100);
-        execve("/bin/bash", argv, work->box->env.items);
-        _exit(127);
-    }
-    close(ends[1]);
-    int rc = pid < 0 ? err_sys(err, "environment") : fd_read_all(ends[0], &out, err);
-    close(ends[0]);
-    if (rc)
-        return -1;
-    struct json_writer w;
-    json_write(&w, &answer);
-    json_open_object(&w, NULL);
-    for (size_t at = 0; at < out.len; at += strlen(out.data + at) + 1) {
-        const char *equals = strchr(out.data + at, '=');
-        char member[512];
-        size_t len = equals ? (size_t)(equals - (out.data + at)) : 0;
-        if (len == 0 || len >= sizeof(member) || out.data[at] == '_')
-            continue;
-        snprintf(member, sizeof(member), "%.*s", (int)len, out.data + at);
-        json_add_text(&w, member, equals + 1);
-    }
-    json_close(&w);
-    box_work_body(work, &answer);
-    return 0;
 }

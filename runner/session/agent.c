@@ -50,15 +50,18 @@ static struct plan *make_plan(struct session *session, const char *box, struct e
     return NULL;
 }
 
-/* Adds the session's own variables, and those that lead to its gate, unless they are among them. */
-static void add_own_env(const struct session *session, struct json_writer *w)
+/* Adds the session's own variables, and those that lead to its gate, unless they are among them.
+ * -1 with err. */
+static int add_own_env(const struct session *session, struct json_writer *w, struct err *err)
 {
     AUTO(strlist) struct strlist env = STRLIST_INIT;
     for (size_t i = 0; i < session->env.count; i++)
         strlist_add(&env, session->env.items[i]);
-    walls_add_proxies(session->sessions->config.walls, &env);
+    if (walls_add_proxies(session->sessions->config.walls, &env))
+        return err_sys(err, "the session's environment");
     for (size_t i = 0; i < env.count; i++)
         json_add_text(w, NULL, env.items[i]);
+    return 0;
 }
 
 /* A file with the environment: a list of "NAME=value". -1 with err. */
@@ -72,7 +75,8 @@ static int env_file(const struct session *session, struct err *err)
     json_open_array(&w, NULL);
     for (size_t i = 0; i < COUNT_OF(fixed); i++)
         json_add_text(&w, NULL, fixed[i]);
-    add_own_env(session, &w);
+    if (add_own_env(session, &w, err))
+        return -1;
     json_close(&w);
     return buf_check(&text, "the session's environment", err)
                ? -1
