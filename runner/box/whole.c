@@ -24,6 +24,8 @@ struct scan {
     int cases;   /* "case" commands that are open: their patterns end with a parenthesis */
     int depth;   /* parentheses and quotes that are open */
     int open;    /* compound commands that are open */
+    int tests;   /* "[[" that are open */
+    bool evals;  /* it evaluates some text */
     bool first;  /* the next word begins a command */
     bool wants;  /* an operator waits for a command */
     bool any;    /* there is a command */
@@ -83,6 +85,8 @@ static void scan_dollar(struct scan *scan, bool quoted)
     scan->at++;
     if (c == '(')
         scan_list(scan, ')');
+    else if (c == '{' && (scan->at[0] == '\0' || strchr(" \t\n|&;<>(){}", scan->at[0])))
+        scan->unsure = true; /* what bash does with that depends on its version */
     else if (c == '{')
         scan_inside(scan, '}', quoted);
     else if (c == '[')
@@ -104,12 +108,12 @@ static void note_word(struct scan *scan, const char *word)
     bool first = scan->first;
     scan->any = true;
     scan->wants = scan->first = false;
-    if (strcmp(word, "[[") == 0 && first)
-        scan->open++;
-    if (strcmp(word, "]]") == 0)
-        scan->open--;
+    if (scan->tests > 0 && strcmp(word, "]]") == 0)
+        scan->tests--;
     if (!first)
         return;
+    scan->tests += strcmp(word, "[[") == 0;
+    scan->evals |= strcmp(word, "eval") == 0;
     scan->unsure |= strcmp(word, "function") == 0 || strcmp(word, "coproc") == 0;
     scan->cases += (strcmp(word, "case") == 0) - (strcmp(word, "esac") == 0);
     for (size_t i = 0; i < COUNT_OF(openers); i++)
@@ -127,19 +131,22 @@ static void note_word(struct scan *scan, const char *word)
             scan->first = scan->wants = true;
 }
 
-/* Passes over a word; it is noted without its quotes only when it has none. */
+/* Passes over a word; it is noted without its quotes only when it has none. The index of an array
+ * may go on behind spaces, and a word on the next line: that is not looked into. */
 static void scan_word(struct scan *scan)
 {
     char word[WORD_MAX];
     size_t len = 0;
-    bool plain = true;
+    bool plain = true, index = false;
     while (!scan->unsure && *scan->at && !strchr(" \t\n;&|<>()", *scan->at)) {
         char c = *scan->at++;
         plain = plain && !strchr("\\'\"$`", c) && len + 1 < sizeof(word);
         if (plain)
             word[len++] = c;
+        if (c == '[' || c == ']')
+            index = c == '[';
         if (c == '\\') {
-            scan->unsure |= !*scan->at;
+            scan->unsure |= !*scan->at || *scan->at == '\n';
             scan->at += *scan->at != '\0';
         } else if (c == '\'') {
             scan_single(scan, false);
@@ -151,6 +158,7 @@ static void scan_word(struct scan *scan)
             scan_dollar(scan, false);
         }
     }
+    scan->unsure |= index && len != 1 && !(len == 2 && word[1] == '[');
     word[plain ? len : 0] = '\0';
     note_word(scan, word);
 }
@@ -233,8 +241,9 @@ static void scan_list(struct scan *scan, char closer)
         if (c == '#') {
             scan->at += strcspn(scan->at, "\n");
         } else if (c == '(') {
-            bool empty = scan->at[1] == ')'; /* of a function, whose body follows */
             scan->at++;
+            /* of a function, whose body follows */
+            bool empty = scan->at[strspn(scan->at, " \t")] == ')';
             scan_list(scan, ')');
             scan->any = true;
             scan->wants = empty;
@@ -263,10 +272,11 @@ static void scan_list(struct scan *scan, char closer)
     scan->depth--;
 }
 
+/* A text that is evaluated and ends within brackets has bash read what follows as if it did. */
 bool box_is_whole(const char *text)
 {
     struct scan scan = {.at = text};
     scan_list(&scan, '\0');
-    return scan.any && !scan.unsure && !scan.wants && scan.open == 0 && scan.cases == 0 &&
-           scan.here_count == 0;
+    return scan.any && !scan.unsure && !scan.wants && scan.open == 0 && scan.tests == 0 &&
+           scan.cases == 0 && scan.here_count == 0 && !(scan.evals && strchr(text, '['));
 }
