@@ -213,7 +213,7 @@ void box_add_command(struct buf *line, const struct box *box, struct shell *shel
  * which is read once the one before it has run: see box_shell_look(). */
 struct report {
     const char *status, *bang; /* words of the script */
-    bool builtins;             /* some may be disabled */
+    bool no_printf;            /* it may be disabled */
     bool end_job_control;
 };
 void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,

@@ -70,14 +70,10 @@ static bool halt(const struct box *box, int tag)
     return false;
 }
 
-static void go_on(const struct box *box)
+/* Lets everybody go on, those too that have yet to see that they are stopped. */
+static void go_on(void)
 {
-    size_t count;
-    struct process *list = box_processes_list(box, &count);
-    for (size_t i = 0; i < count; i++)
-        if (list[i].stopped && list[i].pid > 1)
-            kill(list[i].pid, SIGCONT);
-    free(list);
+    kill(-1, SIGCONT);
 }
 
 void box_tag_end(struct box *box, int tag)
@@ -89,7 +85,7 @@ void box_tag_end(struct box *box, int tag)
             kill(-1, SIGSTOP); /* one with several threads may have forked while it stopped */
     }
     if (halted)
-        go_on(box);
+        go_on();
     box->seen = 0;
 }
 
@@ -163,7 +159,7 @@ bool box_make_room(struct box *box, const struct run *spared, bool force)
         force = false;
     }
     if (halted)
-        go_on(box);
+        go_on();
     box->swept = box->swept || any;
     return any;
 }

@@ -28,8 +28,6 @@ static const char *const dumps[] = {
     "printf \\\\0", "trap -p",      "shopt -p",
     "umask -p",     "set +o",       "printf \\\\0"};
 
-#define DUMPS_OF_BUILTINS 3 /* the first ones */
-
 void box_add_quoted(struct buf *out, const char *text, size_t len)
 {
     buf_addc(out, '\'');
@@ -52,12 +50,12 @@ void box_add_fd(struct buf *line, const struct box *box, const char *how, int fd
 }
 
 /* The caller's functions and aliases may have any name, so builtins are called explicitly.
- * `builtins`: what is disabled comes first. `traced`: each by a redirection of its own. */
+ * `traced`: each by a redirection of its own. */
 static void add_dump(struct buf *line, const struct box *box, const struct shell *shell,
-                     bool builtins, bool traced)
+                     bool traced)
 {
     buf_adds(line, "{");
-    for (size_t i = builtins ? 0 : DUMPS_OF_BUILTINS; i < COUNT_OF(dumps); i++) {
+    for (size_t i = 0; i < COUNT_OF(dumps); i++) {
         buf_addf(line, " \\builtin %s", dumps[i]);
         if (traced)
             box_add_fd(line, box, ">", shell->report_write);
@@ -74,10 +72,9 @@ static void add_dump(struct buf *line, const struct box *box, const struct shell
 void box_add_report(struct buf *line, const struct box *box, const struct shell *shell,
                     const struct report *report)
 {
-    buf_addf(line, "\\builtin printf 'R%%s %%s\\0%s' %s %s", report->builtins ? "" : "\\0",
-             report->bang, report->status);
+    buf_addf(line, "\\builtin printf 'R%%s %%s\\0' %s %s", report->bang, report->status);
     box_add_fd(line, box, ">", shell->report_write);
-    if (report->builtins) {
+    if (report->no_printf) {
         buf_addf(line,
                  " || \\builtin enable printf \"$_\" || \\builtin printf 'R%%s %%s p\\0' %s \"$_\"",
                  report->bang);
@@ -86,7 +83,7 @@ void box_add_report(struct buf *line, const struct box *box, const struct shell 
     buf_adds(line, "; ");
     if (report->end_job_control)
         buf_adds(line, "\\builtin set +m; ");
-    add_dump(line, box, shell, report->builtins, shell->traced);
+    add_dump(line, box, shell, shell->traced);
     buf_adds(line, "\n\n");
 }
 
@@ -96,7 +93,7 @@ void box_add_farewell(struct buf *text, const struct box *box, const struct shel
                    "\\builtin printf X%s\\\\0 \"$PWD\"");
     box_add_fd(text, box, ">", shell->report_write);
     buf_adds(text, "; ");
-    add_dump(text, box, shell, true, false);
+    add_dump(text, box, shell, false);
 }
 
 void box_add_arming(struct buf *line, const struct shell *shell)

@@ -411,7 +411,7 @@ static bool ask_again(const struct box *box, struct shell *shell, const char *st
     struct err ignored;
     AUTO(buf) struct buf line = BUF_INIT(65536);
     shell->traced = true;
-    const struct report report = {.status = status, .bang = bang, .builtins = true};
+    const struct report report = {.status = status, .bang = bang, .no_printf = true};
     box_add_report(&line, box, shell, &report);
     return box_shell_write(shell, &line, &ignored) == 0;
 }
