@@ -34,7 +34,8 @@ static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
     set_reason(outcome, work_cause_reason(cause), error);
 }
 
-/* The reason in api.md's words for an error's result line, and the runner's own sentence for it. */
+/* The reason in api.md's words for an error's result line, and the runner's own sentence for it,
+ * which for an "api_error" lacks the status. */
 static const char *reason_of(const struct claude_output *stream, const char **ret_error)
 {
     static const struct {
@@ -58,8 +59,7 @@ static const char *reason_of(const struct claude_output *stream, const char **re
         *ret_error = "a usage limit of the account was reached";
         return "usage_limit";
     }
-    *ret_error = stream->api_status > 0 ? "Anthropic's API answered with an error"
-                                        : "Claude Code ended its work with an error";
+    *ret_error = "Claude Code ended its work with an error";
     return stream->api_status > 0 ? "api_error" : "cli_error";
 }
 
@@ -90,6 +90,14 @@ static void judge_result(const struct attempt *attempt, struct task_outcome *out
     }
     const char *error;
     const char *reason = reason_of(stream, &error);
+    char answered[64];
+    if (strcmp(reason, "api_error") == 0) {
+        bool reached = stream->api_status != 502; /* the proxy's own, when it could not connect */
+        snprintf(answered, sizeof(answered), "Anthropic's API %s %lld",
+                 reached ? "answered with status" : "could not be reached: status",
+                 (long long)stream->api_status);
+        error = answered;
+    }
     set_reason(outcome, reason, error);
 }
 

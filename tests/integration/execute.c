@@ -92,13 +92,15 @@ static bool one_of(const char *reason, const char *accepted)
     return is;
 }
 
+/* `error`: what the runner's own sentence holds; `said`: what Claude's words in the output do. */
 static void check_failure(const char *prompt, const char *more, const char *reasons,
-                          const char *error)
+                          const char *error, const char *said)
 {
     print_message("  %s\n", prompt);
     struct reply *reply = execute(prompt, more);
     assert_json_bool(reply->json, "success", false);
     assert_json_contains(reply->json, "error", error);
+    assert_json_contains(reply->json, "output", said);
     if (!one_of(json_text(reply->json, "reason"), reasons))
         assert_json_text(reply->json, "reason", reasons);
     reply_free(reply);
@@ -107,14 +109,14 @@ static void check_failure(const char *prompt, const char *more, const char *reas
 static void names_the_reason_of_what_the_service_refuses(void **state)
 {
     (void)state;
-    check_failure("[[error:400]] x", "", "cli_error|api_error", "400");
-    check_failure("[[error:401]] x", "", "login_required", "");
-    check_failure("[[error:403]] x", "", "login_required|cli_error|api_error", "");
-    check_failure("[[error:429 retry-after=1]] x", "", "usage_limit", "");
-    check_failure("[[error:500]] x", "", "cli_error|api_error", "500");
-    check_failure("[[error:529]] x", "", "cli_error|api_error|overloaded", "529");
-    check_failure("[[cut]] x", "", "cli_error|api_error", "connect");
-    check_failure("[[error:stream]] x", "", "cli_error|api_error|overloaded", "529");
+    check_failure("[[error:400]] x", "", "cli_error|api_error", "400", "400");
+    check_failure("[[error:401]] x", "", "login_required", "OAuth", "");
+    check_failure("[[error:403]] x", "", "login_required|cli_error|api_error", "", "403");
+    check_failure("[[error:429 retry-after=1]] x", "", "usage_limit", "limit", "");
+    check_failure("[[error:500]] x", "", "cli_error|api_error", "500", "500");
+    check_failure("[[error:529]] x", "", "cli_error|api_error|overloaded", "529", "529");
+    check_failure("[[cut]] x", "", "cli_error|api_error", "reached", "connect");
+    check_failure("[[error:stream]] x", "", "cli_error|api_error|overloaded", "529", "529");
 }
 
 static void recovers_when_the_service_does(void **state)
@@ -129,7 +131,7 @@ static void reports_that_the_turns_are_used_up(void **state)
 {
     (void)state;
     check_failure("[[tool:Bash {\"command\":\"echo 1\"}]][[text:never said]]", "\"maxTurns\":1",
-                  "max_turns", "turns");
+                  "max_turns", "turns", "");
 }
 
 static void reports_what_was_not_permitted(void **state)
@@ -187,7 +189,7 @@ static void ends_a_run_whose_time_is_over(void **state)
 {
     (void)state;
     int64_t start = now_ms();
-    check_failure("[[hang]] timeout", "\"timeout_ms\":1500", "timeout", "");
+    check_failure("[[hang]] timeout", "\"timeout_ms\":1500", "timeout", "", "");
     assert_true(now_ms() - start < 60000 * slowness());
 }
 
