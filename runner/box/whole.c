@@ -85,12 +85,10 @@ static void scan_dollar(struct scan *scan, bool quoted)
     scan->at++;
     if (c == '(')
         scan_list(scan, ')');
-    else if (c == '{' && (scan->at[0] == '\0' || strchr(" \t\n|&;<>(){}", scan->at[0])))
+    else if (c == '[' || (c == '{' && (*scan->at == '\0' || strchr(" \t\n|&;<>(){}", *scan->at))))
         scan->unsure = true; /* what bash does with that depends on its version */
     else if (c == '{')
         scan_inside(scan, '}', quoted);
-    else if (c == '[')
-        scan->unsure = true;
     else if (c == '\'')
         scan_single(scan, true);
     else if (c == '"')

@@ -361,9 +361,10 @@ static void a_burst_of_connections_waits_for_its_names(void **state)
         EVENTUALLY(PATIENCE_MS, atomic_load(&lookups) == (different ? AT_ONCE : 1));
         atomic_store(&held, false);
         for (int i = 0; i < MANY; i++) {
-            AUTO(fd) int server = arrival("::ffff:8.8.8.8");
+            int server = arrival("::ffff:8.8.8.8");
             hear(programs[i], YES);
             close(programs[i]);
+            close(server);
         }
         assert_int_equal(atomic_load(&lookups), different ? MANY : 1);
         assert_true(atomic_load(&lookups_most) <= AT_ONCE);
@@ -382,7 +383,7 @@ static void what_waits_for_its_name_ends_with_the_gate(void **state)
     for (int i = 0; i < MANY; i++) {
         char text[128];
         snprintf(text, sizeof(text), "CONNECT many-%d.example:8000 HTTP/1.1" END, i);
-        AUTO(fd) int program = ask(text);
+        close(ask(text));
     }
     EVENTUALLY(PATIENCE_MS, atomic_load(&lookups) == AT_ONCE);
     expect_answer("CONNECT none HTTP/1.1" END, "HTTP/1.1 400 ", ""); /* all were accepted */
